@@ -1,0 +1,116 @@
+"""A graph of nodes as plain data: JSON in and out, order, cycles. It knows no node type and runs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class Link(NamedTuple):
+    """The output number `slot` of the node `node`."""
+
+    node: str
+    slot: int
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the type `type`; each input is a constant (JSON value) or a `Link`."""
+
+    type: str
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    title: str = ""
+
+    def links(self) -> Iterator[tuple[str, Link]]:
+        """(input name, link) of every linked input."""
+        return ((name, value) for name, value in self.inputs.items() if isinstance(value, Link))
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes by id. Plain data: two graphs with the same nodes are equal."""
+
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """ComfyUI's API format: {id: {"class_type", "inputs", "_meta"?}}; links are [id, slot], list constants are wrapped."""
+        return {key: _node_to_json(node) for key, node in self.nodes.items()}
+
+    def ancestors(self, targets: Iterator[str] | list[str] | tuple[str, ...]) -> set[str]:
+        """The ids of `targets` and of everything they depend on (links into nowhere are passed over)."""
+        seen: set[str] = set()
+        todo = list(targets)
+        while todo:
+            key = todo.pop()
+            if key in seen or key not in self.nodes:
+                continue
+            seen.add(key)
+            todo.extend(link.node for _, link in self.nodes[key].links())
+        return seen
+
+    def cycle(self) -> list[str]:
+        """The ids along one cycle, in order, or [] if there is none. Iterative: a chain of 10^5 nodes is no danger."""
+        state: dict[str, int] = {}
+        for root in self.nodes:
+            if state.get(root):
+                continue
+            path: list[str] = []
+            stack: list[tuple[str, Iterator[str]]] = [(root, self._parents(root))]
+            state[root] = 1
+            path.append(root)
+            while stack:
+                _, parents = stack[-1]
+                parent = next(parents, None)
+                if parent is None:
+                    state[stack.pop()[0]] = 2
+                    path.pop()
+                elif state.get(parent) == 1:
+                    return path[path.index(parent) :]
+                elif parent in self.nodes and not state.get(parent):
+                    state[parent] = 1
+                    path.append(parent)
+                    stack.append((parent, self._parents(parent)))
+        return []
+
+    def _parents(self, key: str) -> Iterator[str]:
+        return iter([link.node for _, link in self.nodes[key].links()])
+
+
+class GraphBuilder:
+    """Builds a graph a node at a time: `out = build.node("VAEDecode", samples=x.out(0), vae=m.out(2))`, then `out.out(0)` is a link."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix, self._nodes = prefix, dict[str, Node]()
+
+    def node(self, type: str, id: str | None = None, title: str = "", /, **inputs: Any) -> _Placed:
+        """Add a node; ids count up from 1 unless given. Inputs that are None are left out."""
+        key = self._prefix + (id if id is not None else str(len(self._nodes) + 1))
+        self._nodes[key] = Node(type, {name: value for name, value in inputs.items() if value is not None}, title)
+        return _Placed(key)
+
+    def graph(self) -> Graph:
+        """The graph so far."""
+        return Graph(dict(self._nodes))
+
+
+class _Placed(NamedTuple):
+    """A node in a builder."""
+
+    id: str
+
+    def out(self, slot: int = 0) -> Link:
+        """The link to its output number `slot`."""
+        return Link(self.id, slot)
+
+
+def _node_to_json(node: Node) -> dict[str, Any]:
+    inputs = {name: _value_to_json(value) for name, value in node.inputs.items()}
+    meta = {"_meta": {"title": node.title}} if node.title else {}
+    return {"class_type": node.type, "inputs": inputs, **meta}
+
+
+def _value_to_json(value: Any) -> Any:
+    if isinstance(value, Link):
+        return [value.node, value.slot]
+    return {"__value__": value} if isinstance(value, list) else value
