@@ -199,7 +199,7 @@ class _FunctionNode:
     """A plain function as a node object."""
 
     def __init__(self, target: Any, takes_any: bool) -> None:
-        self._target = target() if inspect.isclass(target) else None
+        self._target: Any = target() if inspect.isclass(target) else None
         self._function = self._target.run if self._target is not None else target
         self._wants_ctx = "ctx" in inspect.signature(self._function).parameters
 
@@ -286,12 +286,17 @@ def _input(name: str, parameter: inspect.Parameter, hint: Any, module: str) -> I
         options["default"] = default
     required = parameter.kind is not inspect.Parameter.KEYWORD_ONLY
     lazy = any(isinstance(m, Lazy) for m in marks)
-    _check_default(name, parameter.name, kind, default, options, choices, module)
+    _check_default(name, parameter.name, default, options, choices, module)
     return Input(parameter.name, kind, required, default, choices, source, types.MappingProxyType(options), lazy)
 
 
 def _check_default(
-    name: str, parameter: str, kind: str, default: Any, options: Mapping[str, Any], choices: tuple[Any, ...] | None, module: str
+    name: str,
+    parameter: str,
+    default: Any,
+    options: Mapping[str, Any],
+    choices: tuple[Any, ...] | None,
+    module: str,
 ) -> None:
     """The declaration is checked at load, where its author sees it, not when a user meets it."""
     if default is MISSING or default is None:
@@ -299,7 +304,9 @@ def _check_default(
     low, high = options.get("min"), options.get("max")
     outside = (low is not None and default < low) or (high is not None and default > high)
     if outside or (choices is not None and default not in choices):
-        raise PluginError(f"the default {default!r} of {parameter!r} in node {name!r} is not allowed by its own declaration", module)
+        raise PluginError(
+            f"node {name!r}: its own declaration forbids the default {default!r} of {parameter!r}", module
+        )
 
 
 _PLAIN = {int: "INT", float: "FLOAT", str: "STRING", bool: "BOOLEAN"}

@@ -33,7 +33,7 @@ class SocketType:
 
 @dataclass(frozen=True)
 class Range:
-    """The bounds of a number, both included, and the step of its control. `round` is the step results are rounded to."""
+    """The bounds of a number, both included, the step of its control, and the step that values are rounded to."""
 
     min: float
     max: float
