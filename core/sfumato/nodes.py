@@ -199,7 +199,9 @@ class _FunctionNode:
     """A plain function as a node object."""
 
     def __init__(self, target: Any, takes_any: bool) -> None:
-        self._target: Any = target() if inspect.isclass(target) else None
+        self._target: Any = None
+        if inspect.isclass(target):
+            self._target = target()
         self._function = self._target.run if self._target is not None else target
         self._wants_ctx = "ctx" in inspect.signature(self._function).parameters
 
@@ -304,9 +306,7 @@ def _check_default(
     low, high = options.get("min"), options.get("max")
     outside = (low is not None and default < low) or (high is not None and default > high)
     if outside or (choices is not None and default not in choices):
-        raise PluginError(
-            f"node {name!r}: its own declaration forbids the default {default!r} of {parameter!r}", module
-        )
+        raise PluginError(f"node {name!r}: its own declaration forbids the default {default!r} of {parameter!r}", module)
 
 
 _PLAIN = {int: "INT", float: "FLOAT", str: "STRING", bool: "BOOLEAN"}
