@@ -1,0 +1,152 @@
+"""The engine's room: what nodes reach through their context. Weights, model files, and everything registered by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from sfumato.engine.devices import Device, best_device, main_memory
+from sfumato.engine.dtypes import compute_dtype
+from sfumato.engine.loop import Extension, LoopState
+from sfumato.engine.protocols import ModelFamily, Upscaler
+from sfumato.engine.residency import Residency
+from sfumato.engine.sampling import SamplerChoice
+from sfumato.errors import BadValueError, ModelFileError
+from sfumato.models import ModelFile, ModelLibrary
+from sfumato.offers import (
+    InpaintFillOffer,
+    LoraFormatOffer,
+    ModelFamilyOffer,
+    Offer,
+    PreprocessorOffer,
+    SamplerOffer,
+    ScheduleOffer,
+    UpscalerOffer,
+)
+from sfumato.progress import Progress
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What plugins offer, by name, in the order of their registration."""
+
+    samplers: Mapping[str, SamplerOffer] = field(default_factory=dict)
+    schedules: Mapping[str, ScheduleOffer] = field(default_factory=dict)
+    preprocessors: Mapping[str, PreprocessorOffer] = field(default_factory=dict)
+    lora_formats: Sequence[LoraFormatOffer] = ()
+    upscalers: Sequence[UpscalerOffer] = ()
+    families: Sequence[ModelFamilyOffer] = ()
+    fills: Mapping[str, InpaintFillOffer] = field(default_factory=dict)
+    before_step: Callable[..., Any] | None = None
+    after_step: Callable[..., Any] | None = None
+
+
+@dataclass
+class Services:
+    """One engine: a device, its residency, the model library, and what plugins registered."""
+
+    library: ModelLibrary
+    registered: Registered
+    residency: Residency
+    precision: str = "auto"
+    memory: Path | None = None
+    """Where the measurement of the CPU's bfloat16 is remembered."""
+
+    @classmethod
+    def make(
+        cls,
+        library: ModelLibrary,
+        registered: Registered,
+        *,
+        cpu: bool = False,
+        precision: str = "auto",
+        memory: Path | None = None,
+        device: Device | None = None,
+    ) -> Services:
+        """An engine on the best device there is, or on the CPU, or on `device`."""
+        return cls(library, registered, Residency(device or best_device(prefer_cpu=cpu), int(main_memory() * 0.7)), precision, memory)
+
+    @property
+    def device(self) -> torch.device:
+        return self.residency.device.device
+
+    def dtype_for(self, parameters: int) -> torch.dtype:
+        """The number format for a network of so many parameters."""
+        return compute_dtype(self.device, parameters, self.precision, self.memory)
+
+    def sampler(self, name: str) -> SamplerChoice:
+        """The sampler called `name`. Raises BadValueError with the near names."""
+        return SamplerChoice(name, _named(self.registered.samplers, name, "sampler").load())
+
+    def schedule(self, name: str) -> Callable[[Any, int], torch.Tensor]:
+        """The schedule called `name`: (model_sampling, steps) -> sigmas."""
+        found: Callable[[Any, int], torch.Tensor] = _named(self.registered.schedules, name, "schedule").load()
+        return found
+
+    def preprocessor(self, name: str) -> PreprocessorOffer:
+        return _named(self.registered.preprocessors, name, "preprocessor")
+
+    def family_of(self, file: ModelFile) -> ModelFamily:
+        """What loads `file`. Raises ModelFileError if no family knows it."""
+        for offer in self.registered.families:
+            if offer.name == file.family:
+                family: ModelFamily = offer.load()
+                return family
+        known = ", ".join(offer.name for offer in self.registered.families) or "none"
+        raise ModelFileError(
+            f"this is {file.reason or 'a file of an unknown kind'}; no installed model family can load it",
+            str(file.path),
+            f"Families that are installed: {known}.",
+        )
+
+    def lora(self, tensors: Mapping[str, torch.Tensor], networks: Mapping[str, Sequence[str]], where: str) -> Any:
+        """The changes in a LoRA file: the first registered dialect that understands it reads it."""
+        for offer in self.registered.lora_formats:
+            deltas = offer.load()(tensors, networks)
+            if deltas is not None:
+                return deltas
+        raise ModelFileError("no installed LoRA format understands this file", where, "`sfumato models info` says what the file holds.")
+
+    def upscaler(self, file: ModelFile, progress: Progress) -> Upscaler:
+        """The upscaler in `file`: the first registered reader that understands it."""
+        for offer in self.registered.upscalers:
+            found: Upscaler | None = offer.load()(file.path, self, progress)
+            if found is not None:
+                return found
+        raise ModelFileError("no installed upscaler format understands this file", str(file.path), "Use an ESRGAN-like safetensors file.")
+
+    def step_extensions(self) -> list[Extension]:
+        """The plugins' step hooks, as an extension of the loop."""
+        before, after = self.registered.before_step, self.registered.after_step
+        return [_StepHooks(before, after)] if before and after else []
+
+
+class _StepHooks(Extension):
+    """Calls the hooks `before_step` and `after_step`."""
+
+    def __init__(self, before: Callable[..., Any], after: Callable[..., Any]) -> None:
+        self._before, self._after = before, after
+
+    def before_step(self, state: LoopState) -> None:
+        self._before(step=state.step, total=state.steps, sigma=float(state.sigmas[state.step]), x=state.x)
+
+    def after_step(self, state: LoopState) -> None:
+        sigma = float(state.sigmas[state.step])
+        self._after(step=state.step, total=state.steps, sigma=sigma, x=state.x, denoised=state.denoised)
+
+
+_Offer = TypeVar("_Offer", bound=Offer)
+
+
+def _named(offers: Mapping[str, _Offer], name: str, what: str) -> _Offer:
+    if name in offers:
+        return offers[name]
+    near = difflib.get_close_matches(name, offers, 3)
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(offers)}."
+    raise BadValueError(f"unknown {what} {name!r}", what, hint)
+
