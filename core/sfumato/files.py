@@ -251,6 +251,8 @@ def _explain(error: OSError, path: Path, needed: int, taken: int) -> tuple[str, 
         in_the_way = next((each for each in path.parents if each.exists()), path)
         if not in_the_way.is_dir():
             return f"{in_the_way} is a file, not a folder", "Choose another folder."
+        if path.parent.is_dir():
+            return "this place takes no new files", "Choose another folder."
         return f"the folder {path.parent} does not exist", "Create it, or save elsewhere."
     if code == errno.EEXIST:
         return "a file of this name is in the way", "Move it, or choose another name."
