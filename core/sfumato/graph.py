@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ class Graph:
         """ComfyUI's API format: {id: {"class_type", "inputs", "_meta"?}}; links are [id, slot], list constants are wrapped."""
         return {key: _node_to_json(node) for key, node in self.nodes.items()}
 
-    def ancestors(self, targets: Iterator[str] | list[str] | tuple[str, ...]) -> set[str]:
+    def ancestors(self, targets: Iterable[str]) -> set[str]:
         """The ids of `targets` and of everything they depend on (links into nowhere are passed over)."""
         seen: set[str] = set()
         todo = list(targets)
@@ -48,6 +48,26 @@ class Graph:
             seen.add(key)
             todo.extend(link.node for _, link in self.nodes[key].links())
         return seen
+
+    def order(self, targets: Iterable[str] | None = None) -> list[str]:
+        """The ids of `targets` (all nodes if None) and of what they depend on, each after what it depends on.
+
+        Nodes along a cycle come in some order; `cycles` finds them. Links into nowhere are passed over.
+        """
+        placed: dict[str, None] = {}
+        entered: set[str] = set()
+        for target in self.nodes if targets is None else targets:
+            stack = [(target, self._parents(target))] if target in self.nodes and target not in entered else []
+            entered.add(target)
+            while stack:
+                parents = stack[-1][1]
+                parent = next((p for p in parents if p in self.nodes and p not in entered), None)
+                if parent is None:
+                    placed[stack.pop()[0]] = None
+                else:
+                    entered.add(parent)
+                    stack.append((parent, self._parents(parent)))
+        return list(placed)
 
     def cycle(self) -> list[str]:
         """The ids along one cycle, in order, or [] if there is none. Iterative: a chain of 10^5 nodes is no danger."""

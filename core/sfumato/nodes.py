@@ -99,19 +99,19 @@ class NodeContext(Protocol):
 
 
 class NodeObject(Protocol):
-    """A node at work. `run` may be async. The other three are optional in effect: their defaults say 'nothing special'."""
+    """A node at work. Each may be async. The last three are optional in effect: their defaults say 'nothing special'."""
 
     def run(self, ctx: NodeContext, inputs: Mapping[str, Any]) -> Any:
         """The outputs: a tuple with one item per output, a `Result`, or an awaitable of either."""
 
-    def needs(self, inputs: Mapping[str, Any]) -> Sequence[str]:
-        """Names of lazy inputs wanted now; `inputs` holds what is known. Asked again until it wants nothing new."""
+    def needs(self, inputs: Mapping[str, Any]) -> Any:
+        """A sequence with the names of lazy inputs wanted now; `inputs` holds what is known. Asked again until it wants nothing new."""
 
     def fingerprint(self, inputs: Mapping[str, Any]) -> Any:
         """A value that changes when the node must run again although its inputs did not; links arrive as None. NaN: always."""
 
-    def validate(self, inputs: Mapping[str, Any]) -> str | None:
-        """What is wrong with the constants, or None; links arrive as None."""
+    def validate(self, inputs: Mapping[str, Any]) -> Any:
+        """What is wrong with the constants, in words, or None; links arrive as None."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def node(
             name=name,
             inputs=inputs,
             outputs=_outputs_of(name, function, outputs),
-            make=_maker(target, takes_any),
+            make=_maker(target, function),
             display_name=display or name,
             category=category,
             description=inspect.cleandoc(function.__doc__ or getattr(target, "__doc__", None) or ""),
@@ -190,44 +190,57 @@ def node(
 
 
 def node_types(module: Any) -> list[NodeType]:
-    """The node types declared in a module (its public functions and classes), in the order of their definition."""
-    found = (getattr(value, "node_type", None) for value in vars(module).values() if not isinstance(value, NodeType))
+    """The node types declared in a module, in the order of their definition."""
+    # Modules are passed over: to ask a lazy one for a name would import it.
+    found = (getattr(value, "node_type", None) for value in vars(module).values() if not isinstance(value, (NodeType, types.ModuleType)))
     return list({t.name: t for t in found if isinstance(t, NodeType)}.values())
 
 
 class _FunctionNode:
-    """A plain function as a node object."""
+    """A function, or a class with the method `run`, as a node object."""
 
-    def __init__(self, target: Any, takes_any: bool) -> None:
-        self._target: Any = None
-        if inspect.isclass(target):
-            self._target = target()
-        self._function = self._target.run if self._target is not None else target
-        self._wants_ctx = "ctx" in inspect.signature(self._function).parameters
+    def __init__(self, target: Any, wants_ctx: bool, is_bare: bool) -> None:
+        self._object: Any = target() if inspect.isclass(target) else None
+        self._function = target if self._object is None else self._object.run
+        self._wants_ctx, self._bare = wants_ctx, is_bare
 
     def run(self, ctx: NodeContext, inputs: Mapping[str, Any]) -> Any:
-        return self._function(ctx=ctx, **inputs) if self._wants_ctx else self._function(**inputs)
+        answer = self._function(ctx=ctx, **inputs) if self._wants_ctx else self._function(**inputs)
+        return self._later(answer) if inspect.isawaitable(answer) else self._tidy(answer)
 
-    def needs(self, inputs: Mapping[str, Any]) -> Sequence[str]:
-        ask = getattr(self._target, "needs", None)
-        return ask(**inputs) if ask else ()
+    def needs(self, inputs: Mapping[str, Any]) -> Any:
+        ask = getattr(self._object, "needs", None)
+        return ask(**_taken(ask, inputs)) if ask else ()
 
     def fingerprint(self, inputs: Mapping[str, Any]) -> Any:
-        ask = getattr(self._target, "fingerprint", None)
-        return ask(**inputs) if ask else None
+        ask = getattr(self._object, "fingerprint", None)
+        return ask(**_taken(ask, inputs)) if ask else None
 
-    def validate(self, inputs: Mapping[str, Any]) -> str | None:
-        ask = getattr(self._target, "validate", None)
-        if ask is None:
-            return None
-        taken = inspect.signature(ask).parameters
-        everything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in taken.values())
-        answer = ask(**{k: v for k, v in inputs.items() if everything or k in taken})
-        return answer if isinstance(answer, str) else None
+    def validate(self, inputs: Mapping[str, Any]) -> Any:
+        ask = getattr(self._object, "validate", None)
+        return ask(**_taken(ask, inputs)) if ask else None
+
+    async def _later(self, answer: Any) -> Any:
+        return self._tidy(await answer)
+
+    def _tidy(self, answer: Any) -> Any:
+        """One value that is annotated as such becomes a tuple of one; nothing becomes an empty tuple."""
+        if isinstance(answer, (Result, Blocked)) or not self._bare:
+            return answer
+        return () if answer is None else (answer,)
 
 
-def _maker(target: Any, takes_any: bool) -> Callable[[], NodeObject]:
-    return lambda: _FunctionNode(target, takes_any)
+def _maker(target: Any, function: Callable[..., Any]) -> Callable[[], NodeObject]:
+    wants_ctx = "ctx" in inspect.signature(function).parameters
+    is_bare = not _returned(_hints("", function).get("return"))[1]
+    return lambda: _FunctionNode(target, wants_ctx, is_bare)
+
+
+def _taken(function: Callable[..., Any], inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Those of `inputs` that `function` has parameters for."""
+    parameters = inspect.signature(function).parameters
+    everything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    return inputs if everything else {name: value for name, value in inputs.items() if name in parameters}
 
 
 def _function_of(name: str, target: Any) -> Callable[..., Any]:
@@ -248,7 +261,7 @@ def _validated(target: Any) -> frozenset[str] | None:
 
 
 def _inputs_of(name: str, function: Callable[..., Any]) -> tuple[tuple[Input, ...], bool]:
-    hints = get_type_hints(function, include_extras=True)
+    hints = _hints(name, function)
     inputs, takes_any = [], False
     for parameter in inspect.signature(function).parameters.values():
         if parameter.name in ("self", "ctx"):
@@ -321,6 +334,8 @@ def _read_hint(hint: Any) -> tuple[str | None, list[Any], tuple[Any, ...] | None
         return named or kind, marks, choices
     if get_origin(hint) is Literal:
         return "COMBO", [], get_args(hint)
+    if get_origin(hint) is list:
+        return _read_hint(get_args(hint)[0])
     if get_origin(hint) in (Union, types.UnionType):
         parts = [_read_hint(a) for a in get_args(hint) if a is not type(None)]
         names = [p[0] for p in parts]
@@ -332,16 +347,11 @@ def _read_hint(hint: Any) -> tuple[str | None, list[Any], tuple[Any, ...] | None
 
 
 def _outputs_of(name: str, function: Callable[..., Any], names: Sequence[str] | None) -> tuple[Output, ...]:
-    hint = get_type_hints(function, include_extras=True).get("return", MISSING)
+    hint = _hints(name, function).get("return", MISSING)
     if hint is MISSING:
         raise PluginError(f"node {name!r} has no return annotation", function.__module__)
-    if hint is type(None):
-        return ()
-    hints = get_args(hint) if get_origin(hint) is tuple else (hint,)
     outputs = []
-    for place, each in enumerate(hints):
-        if each is Result:
-            continue
+    for place, each in enumerate(_returned(hint)[0]):
         kind, marks, _ = _read_hint(each)
         if kind is None:
             raise PluginError(f"output {place} of node {name!r}: {each!r} is no socket type", function.__module__)
@@ -351,3 +361,26 @@ def _outputs_of(name: str, function: Callable[..., Any], names: Sequence[str] | 
     if len(names) != len(outputs):
         raise PluginError(f"node {name!r} names {len(names)} outputs and returns {len(outputs)}", function.__module__)
     return tuple(Output(n, o.type, o.is_list) for n, o in zip(names, outputs, strict=True))
+
+
+_UNTYPED = (type(None), Result, Blocked)
+"""What a node may return besides its outputs, and what therefore is no output in a return annotation."""
+
+
+def _returned(hint: Any) -> tuple[tuple[Any, ...], bool]:
+    """(hint of each output, whether the function returns a tuple of them) of a return annotation."""
+    if get_origin(hint) in (Union, types.UnionType):
+        parts = [part for part in get_args(hint) if part not in _UNTYPED]
+        if len(parts) <= 1:
+            return _returned(parts[0]) if parts else ((), False)
+    if get_origin(hint) is tuple:
+        return tuple(part for part in get_args(hint) if part not in _UNTYPED), True
+    return () if hint in _UNTYPED else (hint,), False
+
+
+def _hints(name: str, function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(function, include_extras=True)
+    except NameError as error:
+        remedy = "Import it where the module is loaded, not only under TYPE_CHECKING: annotations are read at load."
+        raise PluginError(f"an annotation of node {name!r} cannot be read: {error}", function.__module__, remedy) from error
