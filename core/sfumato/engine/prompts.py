@@ -145,6 +145,9 @@ class _Token(NamedTuple):
     text: str
 
 
+_MARKS = {mark: _Token(mark, mark) for mark in "()[]:"}
+
+
 def _tokens(text: str, grammar: re.Pattern[str]) -> Iterator[_Token]:
     at = 0
     for match in grammar.finditer(text):
@@ -152,7 +155,7 @@ def _tokens(text: str, grammar: re.Pattern[str]) -> Iterator[_Token]:
             yield _Token("text", text[at : match.start()])
         at = match.end()
         if match["mark"]:
-            yield _Token(match["mark"], match["mark"])
+            yield _MARKS[match["mark"]]
         elif match["embedding"]:
             yield _Token("embedding", re.sub(rf"\\({_ESCAPED})", r"\1", match["embedding"]))
         elif match["break"]:
@@ -256,11 +259,11 @@ class _Walk:
         while at < len(self._tokens):
             kind, text = self._tokens[at]
             structural = at in self._pairs or at in self._skips or at in self._switches or kind in ("break", "embedding")
-            if structural:
+            if not structural:
+                words.append(text)
+            elif words:
                 yield from self._text(words)
                 words = []
-            else:
-                words.append(text)
             if kind == "embedding":
                 yield from self._span(Embedding(text, self._scopes[-1].weight))
             elif kind == "break":

@@ -231,15 +231,22 @@ def test_text_whose_marks_are_all_escaped_is_itself(text: str) -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize(
-    "unit",
-    ["(", ")", "()", "([)]", "[a:", "(a:1", ":1)", "[a:b:0.5]", "(a:1.1)", "\\", ":", "embedding:", "BREAK ", "1"],
+    ("opening", "unit"),
+    [
+        *[("", unit) for unit in ("(", ")", "()", "([)]", "[a:", "(a:1", "[a:b:0.5]", "(a:1.1)", "\\", ":", "embedding:", "BREAK ", "1")],
+        *[("(" * 50_000, unit) for unit in (")", ":1)", "]", "b:0.5]")],
+        ("[(a:" * 12_500, ":.5)]"),
+    ],
 )
-def test_a_hundred_thousand_characters_take_less_than_a_second(unit: str, dialect: Dialect) -> None:
-    half = 50_000 // len(unit)
-    for text in (unit * (2 * half), "(" * 50_000 + unit * half):
-        before = time.process_time()
-        parse(text, dialect)
-        assert time.process_time() - before < 1.0
+def test_a_hundred_thousand_characters_take_less_than_a_second(opening: str, unit: str, dialect: Dialect) -> None:
+    text = opening + unit * ((100_000 - len(opening)) // len(unit))
+    assert any(seconds_to_parse(text, dialect) < 1.0 for _ in range(3))  # a busy machine may spoil one measurement
+
+
+def seconds_to_parse(text: str, dialect: Dialect) -> float:
+    before = time.process_time()
+    parse(text, dialect)
+    return time.process_time() - before
 
 
 def test_the_parser_imports_no_torch() -> None:
