@@ -2,7 +2,7 @@
 
 `object_info`, the window's forms, the command line's options and the documentation all come from the `NodeType` made here.
 
-* Parameters before `*` are required; after `*` they are optional (a graph may leave them out).
+* Inputs are required, except those named in `optional` and those whose default is None (a graph may leave these out).
 * `ctx: NodeContext` is handed in and is no socket. A node that needs the machine uses it, and nothing else.
 * The return annotation gives the outputs: one value, a `tuple[...]`, or None.
 * A class with a method `run` is used where a node needs lazy inputs (`needs`), `fingerprint` or `validate`.
@@ -151,6 +151,7 @@ def node(
     category: str,
     display: str = "",
     outputs: Sequence[str] | None = None,
+    optional: Sequence[str] = (),
     is_output: bool = False,
     input_is_list: bool = False,
     idempotent: bool = True,
@@ -164,7 +165,9 @@ def node(
 
     def declare(target: _T) -> _T:
         function = _function_of(name, target)
-        inputs, takes_any = _inputs_of(name, function)
+        inputs, takes_any = _inputs_of(name, function, optional)
+        if any(socket.lazy for socket in inputs) and not hasattr(target, "needs"):
+            raise PluginError(f"node {name!r} has lazy inputs and no method `needs` that could ask for them", function.__module__)
         node_type = NodeType(
             name=name,
             inputs=inputs,
@@ -199,9 +202,8 @@ def node_types(module: Any) -> list[NodeType]:
 class _FunctionNode:
     """A function, or a class with the method `run`, as a node object."""
 
-    def __init__(self, target: Any, wants_ctx: bool, is_bare: bool) -> None:
-        self._object: Any = target() if inspect.isclass(target) else None
-        self._function = target if self._object is None else self._object.run
+    def __init__(self, function: Callable[..., Any], target: Any, wants_ctx: bool, is_bare: bool) -> None:
+        self._function, self._object = function, target
         self._wants_ctx, self._bare = wants_ctx, is_bare
 
     def run(self, ctx: NodeContext, inputs: Mapping[str, Any]) -> Any:
@@ -233,7 +235,14 @@ class _FunctionNode:
 def _maker(target: Any, function: Callable[..., Any]) -> Callable[[], NodeObject]:
     wants_ctx = "ctx" in inspect.signature(function).parameters
     is_bare = not _returned(_hints("", function).get("return"))[1]
-    return lambda: _FunctionNode(target, wants_ctx, is_bare)
+
+    def make() -> NodeObject:
+        if not inspect.isclass(target):
+            return _FunctionNode(target, None, wants_ctx, is_bare)
+        made: Any = target()
+        return _FunctionNode(made.run, made, wants_ctx, is_bare)
+
+    return make
 
 
 def _taken(function: Callable[..., Any], inputs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -260,7 +269,7 @@ def _validated(target: Any) -> frozenset[str] | None:
     return frozenset(p.name for p in parameters)
 
 
-def _inputs_of(name: str, function: Callable[..., Any]) -> tuple[tuple[Input, ...], bool]:
+def _inputs_of(name: str, function: Callable[..., Any], optional: Sequence[str]) -> tuple[tuple[Input, ...], bool]:
     hints = _hints(name, function)
     inputs, takes_any = [], False
     for parameter in inspect.signature(function).parameters.values():
@@ -271,11 +280,14 @@ def _inputs_of(name: str, function: Callable[..., Any]) -> tuple[tuple[Input, ..
         elif parameter.name not in hints:
             raise PluginError(f"parameter {parameter.name!r} of node {name!r} has no annotation", function.__module__)
         else:
-            inputs.append(_input(name, parameter, hints[parameter.name], function.__module__))
+            inputs.append(_input(name, parameter, hints[parameter.name], parameter.name not in optional, function.__module__))
+    known = {socket.name for socket in inputs}
+    if unknown := [each for each in optional if each not in known]:
+        raise PluginError(f"node {name!r} calls {unknown[0]!r} optional, and has no such input", function.__module__)
     return tuple(inputs), takes_any
 
 
-def _input(name: str, parameter: inspect.Parameter, hint: Any, module: str) -> Input:
+def _input(name: str, parameter: inspect.Parameter, hint: Any, wanted: bool, module: str) -> Input:
     kind, marks, choices = _read_hint(hint)
     if kind is None:
         raise PluginError(f"parameter {parameter.name!r} of node {name!r}: {hint!r} is no socket type", module)
@@ -299,7 +311,7 @@ def _input(name: str, parameter: inspect.Parameter, hint: Any, module: str) -> I
     default = parameter.default
     if default is not MISSING and default is not None:
         options["default"] = default
-    required = parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+    required = wanted and default is not None
     lazy = any(isinstance(m, Lazy) for m in marks)
     _check_default(name, parameter.name, default, options, choices, module)
     return Input(parameter.name, kind, required, default, choices, source, types.MappingProxyType(options), lazy)

@@ -77,6 +77,12 @@ class Runner:
             outputs = run.work_out(validation.coerced, validation.good_targets)
         return RunResult(outputs, run.shown, tuple(run.executed), tuple(run.cached), validation.faults)
 
+    def forget(self) -> None:
+        """Let go of all kept results and node objects."""
+        with self._lock:
+            self.cache.clear()
+            self._objects.keep_only(())
+
 
 def _nobody(event: Any) -> None:
     """Listens to nothing."""
