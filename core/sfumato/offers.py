@@ -1,6 +1,6 @@
 """What a plugin offers besides nodes, as plain data: a name, a few words, and where the code is.
 
-The code is named, not imported (`target="package.module:attribute"`): lists and forms never load torch,
+The code is named, not imported (`target="package.module:attribute"`, or `"...:TABLE[key]"`): lists and forms never load torch,
 and a plugin that runs in a process of its own answers the same way.
 """
 
@@ -24,10 +24,12 @@ class Offer:
 
     def load(self) -> Any:
         """Import and return the target. Raises PluginError if it is not there."""
-        module, _, attribute = self.target.partition(":")
+        module, _, path = self.target.partition(":")
+        attribute, _, key = path.rstrip("]").partition("[")
         try:
-            return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+            found = getattr(importlib.import_module(module), attribute)
+            return found[key] if key else found
+        except (ImportError, AttributeError, LookupError) as error:
             raise PluginError(f"{self.name!r} cannot be loaded: {error}", self.target) from error
 
 
@@ -50,7 +52,11 @@ class PreprocessorOffer(Offer):
 
 @dataclass(frozen=True)
 class LoraFormatOffer(Offer):
-    """A LoRA dialect: `(tensors, module_names) -> dict[module name, Delta] | None`, None if it is not this dialect."""
+    """A LoRA dialect: `(tensors, networks, metadata) -> {network: {parameter: Delta}} | None`, None if it is not this dialect.
+
+    `tensors`: name -> tensor; `networks`: network (`unet`, `text_encoder`) -> parameter -> shape; `metadata`: the header's
+    texts. A `Delta` is described in `sfumato.engine.patches`. Empty where nothing in the file belongs to a network.
+    """
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sfumato.engine.loop import Extension
     from sfumato.engine.model_sampling import ModelSampling
     from sfumato.engine.protocols import AfterGuidance, Combine, LatentCodec, Network, TextEncoder
+    from sfumato.models import ModelFile
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class ModelHandle:
     sampling: ModelSampling
     latent: LatentFormat
     dtype: torch.dtype
-    identity: str = ""
-    """Short hash of the file, for what a picture carries."""
+    file: ModelFile | None = None
+    """Where it came from, for what a picture carries."""
     patches: tuple[Patch, ...] = ()
     combine: Combine | None = None
     after_guidance: tuple[AfterGuidance, ...] = ()

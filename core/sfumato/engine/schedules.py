@@ -41,13 +41,15 @@ def sigmas(name: str, model_sampling: ModelSampling, steps: int) -> Tensor:
     return _known(name)(model_sampling, _checked(steps))
 
 
-def for_denoise(name: str, model_sampling: ModelSampling, steps: int, denoise: float = 1.0, *, discard_penultimate: bool = False) -> Tensor:
-    """The last `steps` steps of a schedule made longer by `1 / denoise`: the start is a picture, not pure noise.
+def for_denoise(
+    name: str | Schedule, model_sampling: ModelSampling, steps: int, denoise: float = 1.0, *, discard_penultimate: bool = False
+) -> Tensor:
+    """The last `steps` steps of a schedule (by name, or itself) made longer by `1 / denoise`: the start is a picture, not pure noise.
 
     `denoise` above 0.9999 is the whole schedule, 0 or less an empty row. `discard_penultimate` makes one step more and
     leaves out the level before the last: see the function `discard_penultimate`.
     """
-    schedule, steps = _known(name), _checked(steps)
+    schedule, steps = _known(name) if isinstance(name, str) else name, _checked(steps)
     if denoise <= 0:
         return torch.zeros(0)
     longer = steps if denoise > 0.9999 else _longer(steps, denoise)

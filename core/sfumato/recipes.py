@@ -1,0 +1,149 @@
+"""From a request to a graph: pure functions, built of nodes that ComfyUI has too wherever it has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sfumato.graph import Graph, GraphBuilder, Link
+from sfumato.request import ControlUse, GenerateRequest
+
+SAVE = "SaveImage"
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the parts of a recipe hand to each other."""
+
+    model: Link
+    clip: Link
+    vae: Link
+
+
+def graph_for(request: GenerateRequest) -> Graph:
+    """The built-in recipe: text, picture, mask and border to picture, with LoRAs, controls and an upscaler.
+
+    The graph ends in one SaveImage; `picture_of` gives the link to the picture itself.
+    """
+    build = GraphBuilder()
+    parts = _models(build, request)
+    positive = build.node("CLIPTextEncode", None, "Prompt", text=request.prompt, clip=parts.clip, dialect="sfumato").out()
+    negative = build.node("CLIPTextEncode", None, "Negative prompt", text=request.negative, clip=parts.clip, dialect="sfumato").out()
+    for control in request.controls:
+        positive, negative = _controlled(build, request, control, positive, negative)
+    source, mask = _source(build, request)
+    if source is None:
+        latent = build.node("EmptyLatentImage", width=request.width, height=request.height, batch_size=request.batch).out()
+    else:
+        latent, positive, negative = _encoded(build, request, parts, source, mask, positive, negative)
+    sampled = build.node(
+        "KSampler",
+        model=parts.model,
+        seed=request.seed,
+        steps=request.steps,
+        cfg=request.cfg,
+        sampler_name=request.sampler,
+        scheduler=request.schedule,
+        positive=positive,
+        negative=negative,
+        latent_image=latent,
+        denoise=1.0 if source is None else request.strength,
+    )
+    picture = build.node("VAEDecode", samples=sampled.out(), vae=parts.vae).out()
+    if source is not None and mask is not None:
+        picture = build.node("ImageCompositeMasked", destination=source, source=picture, x=0, y=0, resize_source=False, mask=mask).out()
+    picture = _upscaled(build, request, picture)
+    build.node(SAVE, images=picture, filename_prefix="sfumato")
+    return build.graph()
+
+
+def picture_of(graph: Graph) -> Link:
+    """The link to the picture that the last SaveImage of a graph saves."""
+    links = [node.inputs["images"] for node in graph.nodes.values() if node.type == SAVE and isinstance(node.inputs.get("images"), Link)]
+    if not links:
+        raise ValueError("the graph saves no picture")
+    return links[-1]
+
+
+def _models(build: GraphBuilder, request: GenerateRequest) -> _Parts:
+    loaded = build.node("CheckpointLoaderSimple", ckpt_name=request.model)
+    model, clip, vae = loaded.out(0), loaded.out(1), loaded.out(2)
+    if request.vae:
+        vae = build.node("VAELoader", vae_name=request.vae).out()
+    if request.clip_skip > 1:
+        clip = build.node("CLIPSetLastLayer", clip=clip, stop_at_clip_layer=-request.clip_skip).out()
+    for lora in request.loras:
+        with_lora = build.node(
+            "LoraLoader", model=model, clip=clip, lora_name=lora.name, strength_model=lora.weight, strength_clip=lora.weight
+        )
+        model, clip = with_lora.out(0), with_lora.out(1)
+    return _Parts(model, clip, vae)
+
+
+def _controlled(build: GraphBuilder, request: GenerateRequest, control: ControlUse, positive: Link, negative: Link) -> tuple[Link, Link]:
+    hint = build.node("LoadImage", image=control.image).out()
+    hint = build.node("ImageScale", image=hint, upscale_method="lanczos", width=request.width, height=request.height, crop="center").out()
+    if not control.prepared:
+        hint = build.node("Preprocess", image=hint, preprocessor=control.kind).out()
+    net = build.node("ControlNetLoader", control_net_name=control.model or control.kind).out()
+    applied = build.node(
+        "ControlNetApplyAdvanced",
+        positive=positive,
+        negative=negative,
+        control_net=net,
+        image=hint,
+        strength=control.strength,
+        start_percent=control.start,
+        end_percent=control.end,
+    )
+    return applied.out(0), applied.out(1)
+
+
+def _source(build: GraphBuilder, request: GenerateRequest) -> tuple[Link | None, Link | None]:
+    """(picture, mask) to start from, at the size of the request."""
+    if request.image is None:
+        return None, None
+    loaded = build.node("LoadImage", image=request.image)
+    picture, mask = loaded.out(0), None
+    inner = (
+        request.width - request.outpaint.left - request.outpaint.right,
+        request.height - request.outpaint.top - request.outpaint.bottom,
+    )
+    picture = build.node("ImageScale", image=picture, upscale_method="lanczos", width=inner[0], height=inner[1], crop="disabled").out()
+    if request.mask is not None:
+        mask = build.node("LoadImageMask", image=request.mask, channel="red").out()
+    if request.outpaint:
+        border = request.outpaint
+        padded = build.node(
+            "ImagePadForOutpaint", image=picture, left=border.left, top=border.top, right=border.right, bottom=border.bottom, feathering=0
+        )
+        picture, mask = padded.out(0), padded.out(1)
+    return picture, mask
+
+
+def _encoded(
+    build: GraphBuilder, request: GenerateRequest, parts: _Parts, source: Link, mask: Link | None, positive: Link, negative: Link
+) -> tuple[Link, Link, Link]:
+    """(latent, positive, negative) for a picture to start from."""
+    if mask is not None and request.inpainting_model:
+        node = build.node(
+            "InpaintModelConditioning", positive=positive, negative=negative, vae=parts.vae, pixels=source, mask=mask, noise_mask=True
+        )
+        latent, positive, negative = node.out(2), node.out(0), node.out(1)
+    else:
+        latent = build.node("VAEEncode", pixels=source, vae=parts.vae).out()
+        if mask is not None:
+            latent = build.node("SetLatentNoiseMask", samples=latent, mask=mask).out()
+    if request.batch > 1:
+        latent = build.node("RepeatLatentBatch", samples=latent, amount=request.batch).out()
+    return latent, positive, negative
+
+
+def _upscaled(build: GraphBuilder, request: GenerateRequest, picture: Link) -> Link:
+    if request.upscale is None:
+        return picture
+    loaded = build.node("UpscaleModelLoader", model_name=request.upscale.model).out()
+    picture = build.node("ImageUpscaleWithModel", upscale_model=loaded, image=picture).out()
+    if request.upscale.factor:
+        size = (round(request.width * request.upscale.factor), round(request.height * request.upscale.factor))
+        picture = build.node("ImageScale", image=picture, upscale_method="lanczos", width=size[0], height=size[1], crop="disabled").out()
+    return picture

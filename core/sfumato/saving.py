@@ -1,0 +1,117 @@
+"""Where saved pictures go and what they carry: names that count up, and the metadata of a run."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sfumato
+from sfumato.errors import SaveError
+from sfumato.images.metadata import PictureMetadata
+from sfumato.images.parameters import SAMPLER_LABELS, SCHEDULE_LABELS, Parameters, format_parameters
+from sfumato.images.writing import write_image
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sfumato.nodes import NodeContext
+    from sfumato.request import GenerateRequest
+
+_COUNTED = re.compile(r"_(\d{5,})_?\.\w+$")
+
+
+def save_images(ctx: NodeContext, images: NDArray[np.float32], prefix: str, where: str) -> dict[str, Any]:
+    """Write a batch [B,H,W,3] below the `output` or `temp` folder and return what clients are told: {"images": [...]}.
+
+    `prefix` may name sub-folders (`trees/oak`) and hold `%date:yyyy-MM-dd%`, `%width%`, `%height%`; it cannot leave the folder.
+    """
+    root = ctx.folders.output if where == "output" else ctx.folders.temp
+    folder, stem = place_for(root, _filled(prefix, images.shape[2], images.shape[1]))
+    number = _next_number(folder, stem)
+    shown = []
+    for index, pixels in enumerate(images):
+        name = f"{stem}_{number + index:05}_.png"
+        write_image(folder / name, pixels, metadata_of(ctx.hidden, ctx.node_id, index), make_parents=True)
+        shown.append({"filename": name, "subfolder": folder.relative_to(root).as_posix().removeprefix("."), "type": where})
+    return {"images": shown}
+
+
+def place_for(root: Path, prefix: str) -> tuple[Path, str]:
+    """(folder, start of the file names) for a prefix below `root`. Raises SaveError for one that leads out of it."""
+    parts = [part for part in prefix.replace("\\", "/").split("/") if part not in ("", ".")]
+    if any(part == ".." or ":" in part or "\0" in part for part in parts) or prefix.startswith(("/", "\\")):
+        raise SaveError(f"the file name prefix {prefix!r} leads out of the output folder", str(root), "Use a plain name or sub-folders.")
+    if not parts:
+        raise SaveError("the file name prefix is empty", str(root), "Give it a name.")
+    folder = root.joinpath(*parts[:-1])
+    if not folder.resolve().is_relative_to(root.resolve()):
+        raise SaveError(f"{prefix!r} leads out of the output folder through a link", str(root), "Use a plain name or sub-folders.")
+    return folder, parts[-1]
+
+
+def metadata_of(hidden: Mapping[str, Any], target: str = "", index: int = 0) -> PictureMetadata:
+    """What a picture of this run carries. `target` is the node that saved it, `index` its place in the batch."""
+    record = {**hidden.get("record", {}), "target": target, "index": index}
+    return PictureMetadata(
+        prompt=hidden.get("prompt"),
+        workflow=(hidden.get("extra_pnginfo") or {}).get("workflow"),
+        parameters=hidden.get("parameters", ""),
+        record=record,
+        extra={k: v for k, v in (hidden.get("extra_pnginfo") or {}).items() if k != "workflow"},
+    )
+
+
+def record_of_this_machine() -> dict[str, Any]:
+    """Versions that a picture depends on."""
+    from importlib.metadata import version
+
+    return {
+        "sfumato": sfumato.__version__,
+        "python": sys.version.split()[0],
+        **{n: version(n) for n in ("torch", "diffusers", "transformers")},
+    }
+
+
+def parameters_of(request: GenerateRequest, model_hash: str, clip_skip: int) -> str:
+    """The A1111-style text for a request."""
+    fields = {
+        "Steps": str(request.steps),
+        "Sampler": SAMPLER_LABELS.get(request.sampler, request.sampler),
+        "Schedule type": SCHEDULE_LABELS.get(request.schedule, request.schedule),
+        "CFG scale": str(request.cfg),
+        "Seed": str(request.seed),
+        "Size": f"{request.width}x{request.height}",
+        "Model hash": model_hash,
+        "Model": request.model,
+    }
+    if request.image is not None:
+        fields["Denoising strength"] = str(request.strength)
+    if clip_skip > 1:
+        fields["Clip skip"] = str(clip_skip)
+    fields["Version"] = f"sfumato {sfumato.__version__}"
+    return format_parameters(Parameters(request.prompt, request.negative, {k: v for k, v in fields.items() if v}))
+
+
+def _filled(prefix: str, width: int, height: int) -> str:
+    def date(match: re.Match[str]) -> str:
+        form = match.group(1)
+        for word, code in (("yyyy", "%Y"), ("yy", "%y"), ("MM", "%m"), ("dd", "%d"), ("hh", "%H"), ("mm", "%M"), ("ss", "%S")):
+            form = form.replace(word, code)
+        return time.strftime(form)
+
+    return re.sub(r"%date:([^%]+)%", date, prefix).replace("%width%", str(width)).replace("%height%", str(height))
+
+
+def _next_number(folder: Path, stem: str) -> int:
+    taken = [0]
+    if folder.is_dir():
+        for path in folder.iterdir():
+            match = _COUNTED.search(path.name)
+            if match and path.name[: match.start()] == stem:
+                taken.append(int(match.group(1)))
+    return max(taken) + 1
