@@ -70,28 +70,51 @@ class Graph:
         return list(placed)
 
     def cycle(self) -> list[str]:
-        """The ids along one cycle, in order, or [] if there is none. Iterative: a chain of 10^5 nodes is no danger."""
-        state: dict[str, int] = {}
+        """The ids along one cycle, each of which depends on the next, or [] if there is none."""
+        return next(iter(self.cycles()), [])
+
+    def cycles(self) -> list[list[str]]:
+        """One cycle out of each knot of nodes that depend on each other; ids in order, each depends on the next.
+
+        Tarjan, "Depth-first search and linear graph algorithms", SIAM J. Comput. 1(2), 1972, without its recursion.
+        """
+        found: list[list[str]] = []
+        number: dict[str, int] = {}
+        lowest: dict[str, int] = {}
+        on_stack: dict[str, None] = {}
         for root in self.nodes:
-            if state.get(root):
-                continue
-            path: list[str] = []
-            stack: list[tuple[str, Iterator[str]]] = [(root, self._parents(root))]
-            state[root] = 1
-            path.append(root)
-            while stack:
-                _, parents = stack[-1]
+            path = [(root, self._parents(root))] if root not in number else []
+            if path:
+                number[root] = lowest[root] = len(number)
+                on_stack[root] = None
+            while path:
+                key, parents = path[-1]
                 parent = next(parents, None)
                 if parent is None:
-                    state[stack.pop()[0]] = 2
                     path.pop()
-                elif state.get(parent) == 1:
-                    return path[path.index(parent) :]
-                elif parent in self.nodes and not state.get(parent):
-                    state[parent] = 1
-                    path.append(parent)
-                    stack.append((parent, self._parents(parent)))
-        return []
+                    if path:
+                        lowest[path[-1][0]] = min(lowest[path[-1][0]], lowest[key])
+                    if lowest[key] == number[key]:
+                        found += self._cycle_in(_popped_down_to(on_stack, key))
+                elif parent in self.nodes and parent not in number:
+                    number[parent] = lowest[parent] = len(number)
+                    on_stack[parent] = None
+                    path.append((parent, self._parents(parent)))
+                elif parent in on_stack:
+                    lowest[key] = min(lowest[key], number[parent])
+        return found
+
+    def _cycle_in(self, knot: set[str]) -> list[list[str]]:
+        """A cycle inside a strongly connected set, as a list of one; [] for a single node without a link to itself."""
+        walk: dict[str, int] = {}
+        key = min(knot)
+        while key not in walk:
+            walk[key] = len(walk)
+            onward = next((parent for parent in self._parents(key) if parent in knot), None)
+            if onward is None:
+                return []
+            key = onward
+        return [list(walk)[walk[key] :]]
 
     def _parents(self, key: str) -> Iterator[str]:
         return iter([link.node for _, link in self.nodes[key].links()])
@@ -124,6 +147,14 @@ class _Placed(NamedTuple):
         return Link(self.id, slot)
 
 
+def _popped_down_to(stack: dict[str, None], key: str) -> set[str]:
+    """Take everything from the top of `stack` down to `key`."""
+    popped = set()
+    while key not in popped:
+        popped.add(stack.popitem()[0])
+    return popped
+
+
 def _node_to_json(node: Node) -> dict[str, Any]:
     inputs = {name: _value_to_json(value) for name, value in node.inputs.items()}
     meta = {"_meta": {"title": node.title}} if node.title else {}
@@ -133,4 +164,5 @@ def _node_to_json(node: Node) -> dict[str, Any]:
 def _value_to_json(value: Any) -> Any:
     if isinstance(value, Link):
         return [value.node, value.slot]
-    return {"__value__": value} if isinstance(value, list) else value
+    must_be_wrapped = isinstance(value, (list, tuple)) or (isinstance(value, dict) and value.keys() == {"__value__"})
+    return {"__value__": value} if must_be_wrapped else value

@@ -28,7 +28,7 @@ class SocketType:
     def accepts(self, other: str) -> bool:
         """Whether an output of the type named `other` may be linked to a socket of this type."""
         mine, theirs = set(self.name.split(",")), set(other.split(","))
-        return "*" in mine or "*" in theirs or theirs <= mine
+        return "*" in mine or "*" in theirs or not mine.isdisjoint(theirs)
 
 
 @dataclass(frozen=True)
