@@ -33,6 +33,7 @@ _RADIUS_STEPS: Final = (-0.03, -0.02, -0.01, 0.0, 0.01, 0.02, 0.03)
 _CANDIDATES: Final = 14
 _TOLERANCE: Final = 5.0
 _CAP: Final = 40.0
+_MOST_NOISE: Final = 8.0
 _STRIPE_HANDICAP: Final = 6.0
 """Stripes explain any mix of two colours, so they must explain it better than one colour does."""
 _MARGIN: Final = 32
@@ -89,7 +90,7 @@ class Checker:
         """Read the ground of a picture and its ``count`` most conspicuous things. Any size and mode of picture is accepted."""
         lab = _lab(image)
         ground = self._ground_of(lab)
-        fields = _GainFields(lab, self._bare(lab, ground))
+        fields = self._gain_fields(lab, ground)
         things: list[Found] = []
         for _ in range(count):
             guess = self._best(fields)
@@ -111,10 +112,11 @@ class Checker:
             costs[ground] = float(np.minimum(distance.mean(0), _CAP).mean())
         return min(costs, key=costs.__getitem__)
 
-    def _bare(self, lab: Field, ground: str) -> Field:
-        """How badly the bare ground explains every pixel."""
+    def _gain_fields(self, lab: Field, ground: str) -> _GainFields:
+        """What things could explain beyond the ground; the tolerance grows with the picture's own noise."""
         distance = np.sqrt(((self._grounds[ground] - lab) ** 2).sum(-1)).min(0)
-        return _cost(distance)
+        tolerance = _TOLERANCE + min(_MOST_NOISE, float(np.median(distance)))
+        return _GainFields(lab, _cost(distance, tolerance), tolerance)
 
     def _best(self, fields: _GainFields) -> _Guess | None:
         guesses = self._coarse.guesses(fields, _CANDIDATES)
@@ -158,9 +160,7 @@ class Checker:
         before = float(bare[window].sum())
         fit = float(gained.sum()) / before if before > 0 else 0.0
         bare[window] *= 1 - np.clip(template.cover.sum(0), 0, 1)
-        found = Found(
-            guess.kind, _COLOUR_NAMES[guess.colour], guess.style, guess.x / SIDE, guess.y / SIDE, guess.radius, fit
-        )
+        found = Found(guess.kind, _COLOUR_NAMES[guess.colour], guess.style, guess.x / SIDE, guess.y / SIDE, guess.radius, fit)
         return found, bare[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
 
     def _sprite(self, kind: str, radius: float, outlined: bool, dx: float = 0.0, dy: float = 0.0) -> Sprite:
@@ -175,15 +175,16 @@ class Checker:
 class _GainFields:
     """How much better each part of a thing of each colour would explain every pixel than the bare ground does."""
 
-    def __init__(self, lab: Field, bare: Field, costs: dict[tuple[str, int, bool], Field] | None = None) -> None:
+    def __init__(self, lab: Field, bare: Field, tolerance: float, costs: dict[tuple[str, int, bool], Field] | None = None) -> None:
         self.lab = lab
         self.bare = bare
+        self.tolerance = tolerance
         self._costs = {} if costs is None else costs
         self._fields: dict[tuple[str, int, bool], Field] = {}
 
     def without(self, bare: Field) -> _GainFields:
         """The same picture when something has already been explained."""
-        return _GainFields(self.lab, bare, self._costs)
+        return _GainFields(self.lab, bare, self.tolerance, self._costs)
 
     def of(self, part: str, colour: int, style: str) -> Field:
         """[SIDE + 2 margins] squared, float32; nothing is gained outside the picture."""
@@ -200,9 +201,9 @@ class _GainFields:
         paint = COLOURS[name]
         if striped:
             distance = _distance_to_segment(self.lab, _point(paint), _point(stripe_light(name, paint)))
-            return _cost(distance + _STRIPE_HANDICAP)
+            return _cost(distance + _STRIPE_HANDICAP, self.tolerance)
         shades = {"dark": darker(paint, 0.68), "darker": darker(paint, 0.45), "brown": BROWN, "ink": OUTLINE}
-        return _cost(np.sqrt(((self.lab - _point(shades.get(part, paint))) ** 2).sum(-1)))
+        return _cost(np.sqrt(((self.lab - _point(shades.get(part, paint))) ** 2).sum(-1)), self.tolerance)
 
     def gains(self, template: Sprite, guess: _Guess, reach: int) -> Field:
         """The gain of a template at every whole-pixel shift of at most ``reach``: [2 reach + 1, 2 reach + 1], rows first."""
@@ -271,8 +272,8 @@ def _lab(image: Image.Image) -> Field:
     return cielab(np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)))
 
 
-def _cost(distance: NDArray[Any]) -> Field:
-    return np.clip(distance - _TOLERANCE, 0.0, _CAP).astype(np.float32)
+def _cost(distance: NDArray[Any], tolerance: float) -> Field:
+    return np.clip(distance - tolerance, 0.0, _CAP).astype(np.float32)
 
 
 def _point(colour: tuple[int, int, int]) -> Field:
@@ -288,5 +289,5 @@ def _distance_to_segment(lab: Field, start: Field, end: Field) -> Field:
 
 def _halved(fields: Field) -> Field:
     """[n, side, side] -> [n, side / 2, side / 2]"""
-    quarter: Field = (fields[:, ::2, ::2] + fields[:, 1::2, ::2] + fields[:, ::2, 1::2] + fields[:, 1::2, 1::2]) / 4
-    return quarter
+    quarters = fields[:, ::2, ::2] + fields[:, 1::2, ::2] + fields[:, ::2, 1::2] + fields[:, 1::2, 1::2]
+    return np.asarray(quarters / 4, np.float32)

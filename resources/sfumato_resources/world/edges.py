@@ -27,8 +27,9 @@ def canny(image: NDArray[Any], low: float = 16.0, high: float = 32.0) -> NDArray
 def _smooth(image: NDArray[np.float32]) -> NDArray[np.float32]:
     height, width = image.shape[:2]
     padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), "edge")
-    rows: NDArray[np.float32] = sum(_BINOMIAL[i] * padded[i : i + height] for i in range(5))  # type: ignore[assignment]
-    return sum(_BINOMIAL[i] * rows[:, i : i + width] for i in range(5))  # type: ignore[return-value]
+    rows = np.add.reduce([_BINOMIAL[i] * padded[i : i + height] for i in range(5)])
+    smooth: NDArray[np.float32] = np.add.reduce([_BINOMIAL[i] * rows[:, i : i + width] for i in range(5)])
+    return smooth
 
 
 def _gradient(image: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:

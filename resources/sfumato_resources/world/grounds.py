@@ -27,7 +27,8 @@ def paint_ground(ground: str, side: int, rng: random.Random) -> Image.Image:
 
 def _gradient(side: int, rows: int, top: Rgb, bottom: Rgb) -> NDArray[np.uint8]:
     share = np.linspace(0, 1, rows)[:, None, None]
-    return ((1 - share) * np.array(top) + share * np.array(bottom)).repeat(side, 1).astype(np.uint8)
+    colours: NDArray[np.uint8] = ((1 - share) * np.array(top) + share * np.array(bottom)).repeat(side, 1).astype(np.uint8)
+    return colours
 
 
 def _two_gradients(side: int, horizon: int, colours: tuple[Rgb, Rgb, Rgb, Rgb]) -> Image.Image:

@@ -80,9 +80,7 @@ def _window(middle: float, reach: float) -> tuple[int, int]:
     return max(3, start), min(_STYLE_SIDE - 3, end)
 
 
-def _best_shift(
-    lab: NDArray[np.float32], drawing: NDArray[np.float32], window: tuple[tuple[int, int], tuple[int, int]]
-) -> float:
+def _best_shift(lab: NDArray[np.float32], drawing: NDArray[np.float32], window: tuple[tuple[int, int], tuple[int, int]]) -> float:
     (left, right), (top, bottom) = window
     wanted = drawing[top:bottom, left:right]
     best = np.inf
@@ -114,7 +112,7 @@ def _near(edges: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
     padded = np.pad(edges, reach)
     size = 2 * reach + 1
     views = [padded[y : y + height, x : x + width] for y in range(size) for x in range(size)]
-    return np.logical_or.reduce(views)
+    return np.asarray(np.logical_or.reduce(views), bool)
 
 
 def psnr(image: Image.Image, truth: Image.Image) -> float:
