@@ -10,9 +10,10 @@ from typing import Any
 from sfumato.faults import plain, shown
 from sfumato.nodes import Input
 
-_ONLY_LINKED = frozenset(
-    "IMAGE MASK LATENT CONDITIONING SIGMAS MODEL CLIP VAE CONTROL_NET UPSCALE_MODEL NOISE SAMPLER GUIDER".split(),
-)
+_ONLY_LINKED = {
+    "IMAGE", "MASK", "LATENT", "CONDITIONING", "SIGMAS", "MODEL", "CLIP", "VAE", "CONTROL_NET", "UPSCALE_MODEL", "NOISE", "SAMPLER",
+    "GUIDER",
+}  # fmt: skip
 """Types whose values no one can write down in a workflow."""
 
 

@@ -184,7 +184,7 @@ class _Check:
         if received == socket.type or SocketType(socket.type).accepts(received) or "input_types" in (node_type.validated_inputs or ()):
             return
         details = f"it takes {socket.type}, and node {link.node} gives {received} there"
-        types = {"received_type": received, "linked_node": list(link)}
+        types: dict[str, Any] = {"received_type": received, "linked_node": list(link)}
         self._add(key, "return_type_mismatch", "the link brings the wrong type", details, socket=socket, **types)
 
     def _output_type(self, link: Link) -> str:
