@@ -96,9 +96,7 @@ class Discrete:
 
     is_flow = False
 
-    def __init__(
-        self, alphas_cumprod: Tensor, prediction: Prediction = "eps", *, zero_terminal_snr: bool = False
-    ) -> None:
+    def __init__(self, alphas_cumprod: Tensor, prediction: Prediction = "eps", *, zero_terminal_snr: bool = False) -> None:
         table = alphas_cumprod.detach().to("cpu", torch.float64)
         if table.ndim != 1 or len(table) < 2 or bool((table.diff() >= 0).any()) or not 0 <= table[-1] < table[0] < 1:
             raise BadValueError(
@@ -113,9 +111,7 @@ class Discrete:
         self._log_sigmas = exact.log().float()
 
     @classmethod
-    def from_betas(
-        cls, betas: Tensor, prediction: Prediction = "eps", *, zero_terminal_snr: bool = False
-    ) -> Discrete:
+    def from_betas(cls, betas: Tensor, prediction: Prediction = "eps", *, zero_terminal_snr: bool = False) -> Discrete:
         """The table of the variances `betas` (1-D, ascending in time, each in 0..1) that each training step adds."""
         alphas_cumprod = torch.cumprod(1 - betas.detach().to("cpu", torch.float64), 0)
         return cls(alphas_cumprod, prediction, zero_terminal_snr=zero_terminal_snr)

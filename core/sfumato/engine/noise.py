@@ -15,6 +15,8 @@ from torch import Tensor
 from sfumato.errors import BadValueError
 
 SEEDS = 2**64
+DIGITS = 6
+"""The Brownian path tells levels apart to so many places after the point."""
 
 
 def generator(seed: int) -> torch.Generator:
@@ -24,9 +26,7 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(seed)
 
 
-def initial_noise(
-    shape: Sequence[int], seed: int, dtype: torch.dtype = torch.float32, batch_index: Sequence[int] | None = None
-) -> Tensor:
+def initial_noise(shape: Sequence[int], seed: int, dtype: torch.dtype = torch.float32, batch_index: Sequence[int] | None = None) -> Tensor:
     """Standard normal noise [B, ...] on the CPU, the start of a run.
 
     Without `batch_index` the whole batch is one draw. With it (as long as the batch) item `i` gets the noise of place
@@ -91,13 +91,13 @@ class BrownianNoise:
         import torchsde  # half a second, for the samplers that use it
 
         generator(seed)  # refuses a bad seed in our words
-        self._low, self._high, self._like = sigma_min, sigma_max, x
+        self._like = x
+        self._low, self._high = round(sigma_min, DIGITS), round(sigma_max, DIGITS)
         start = torch.zeros(x.shape, dtype=torch.float32)
-        self._tree: Any = torchsde.BrownianTree(sigma_min, start, sigma_max, entropy=seed)
+        self._tree: Any = torchsde.BrownianTree(self._low, start, self._high, entropy=seed, tol=10.0**-DIGITS)
 
     def __call__(self, sigma: float, sigma_next: float) -> Tensor:
         """The increment from `sigma` to `sigma_next` over the square root of their distance, like `x`."""
-        low, high = (min(max(float(s), self._low), self._high) for s in sorted((sigma, sigma_next)))
-        increment: Tensor = self._tree(low, high) / (high - low) ** 0.5
+        low, high = (min(max(s, self._low), self._high) for s in sorted((sigma, sigma_next)))
+        increment: Tensor = self._tree(low, high) / abs(sigma_next - sigma) ** 0.5
         return (increment if sigma < sigma_next else -increment).to(self._like)
-

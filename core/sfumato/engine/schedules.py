@@ -137,7 +137,7 @@ def polyexponential(steps: int, sigma_min: float, sigma_max: float, rho: float =
 
 def kl_optimal(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
     """Evenly spaced in arctan sigma (the optimum for Gaussian data of Sabour et al. 2024, arXiv:2404.14507)."""
-    ramp = torch.linspace(0, 1, steps)
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
     return _ending_in_zero((ramp * math.atan(sigma_min) + (1 - ramp) * math.atan(sigma_max)).tan())
 
 

@@ -35,7 +35,7 @@ def split(sampling: ModelSampling, sigma: float, sigma_next: float, eta: float) 
     if eta == 0 or sigma_next == 0:
         return Split(sigma_next, 1.0, 0.0)
     if sampling.is_flow:
-        down = sigma_next * (1 + (sigma_next / sigma - 1) * eta)
+        down = sigma_next * max(1 + (sigma_next / sigma - 1) * eta, 0.0)
         scale = sampling.alpha(sigma_next) / sampling.alpha(down)
         return Split(down, scale, max(sigma_next**2 - (scale * down) ** 2, 0.0) ** 0.5)
     return Split(*split_exploding(sigma, sigma_next, eta))
