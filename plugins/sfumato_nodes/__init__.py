@@ -9,7 +9,8 @@ from sfumato_nodes import conditioning, images, latents, loaders, masks, models,
 
 SAMPLERS = (
     "euler", "euler_ancestral", "heun", "dpm_2", "dpm_2_ancestral", "lms", "dpmpp_2s_ancestral", "dpmpp_sde", "dpmpp_2m",
-    "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde", "ddpm", "lcm", "ipndm", "deis", "res_multistep", "res_multistep_ancestral", "ddim", "plms", "uni_pc", "uni_pc_bh2",
+    "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde", "ddpm", "lcm", "ipndm", "deis", "res_multistep",
+    "res_multistep_ancestral", "ddim", "plms", "uni_pc", "uni_pc_bh2",
 )  # fmt: skip
 SCHEDULES = (
     "simple", "sgm_uniform", "karras", "exponential", "ddim_uniform", "beta", "normal", "linear_quadratic", "kl_optimal", "polyexponential",

@@ -14,7 +14,6 @@ from sfumato.errors import BadValueError
 
 if TYPE_CHECKING:
     from sfumato.engine.services import Services
-
     from sfumato.progress import Progress
 
 

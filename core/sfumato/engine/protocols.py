@@ -15,9 +15,8 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from sfumato.engine.services import Services
-
     from sfumato.engine.handles import ClipHandle, ControlHandle, ModelHandle, VaeHandle
+    from sfumato.engine.services import Services
     from sfumato.models import ModelFile
     from sfumato.progress import Progress
 

@@ -13,11 +13,14 @@ import torch
 from sfumato.engine.devices import Device, best_device, main_memory
 from sfumato.engine.dtypes import compute_dtype
 from sfumato.engine.loop import Extension, LoopState
+from sfumato.engine.patches import Delta
 from sfumato.engine.protocols import ModelFamily, Upscaler
 from sfumato.engine.residency import Residency
 from sfumato.engine.sampling import SamplerChoice
 from sfumato.errors import BadValueError, ModelFileError
 from sfumato.models import ModelFile, ModelLibrary
+from sfumato.models.recognise import recognise_file
+from sfumato.models.recognised import Recognised
 from sfumato.offers import (
     InpaintFillOffer,
     LoraFormatOffer,
@@ -47,6 +50,13 @@ class Registered:
 
 
 @dataclass
+class Counters:
+    """What the engine has done; the benchmark and tests read it."""
+
+    texts: int = 0
+
+
+@dataclass
 class Services:
     """One engine: a device, its residency, the model library, and what plugins registered."""
 
@@ -56,6 +66,7 @@ class Services:
     precision: str = "auto"
     memory: Path | None = None
     """Where the measurement of the CPU's bfloat16 is remembered."""
+    counters: Counters = field(default_factory=Counters)
 
     @classmethod
     def make(
@@ -91,25 +102,40 @@ class Services:
     def preprocessor(self, name: str) -> PreprocessorOffer:
         return _named(self.registered.preprocessors, name, "preprocessor")
 
+    def recognise(self, file: ModelFile) -> Recognised:
+        """What `file` is, from its header alone."""
+        return recognise_file(file.path, [offer.load_recogniser() for offer in self.registered.families if offer.recognise])
+
     def family_of(self, file: ModelFile) -> ModelFamily:
         """What loads `file`. Raises ModelFileError if no family knows it."""
+        recognised = self.recognise(file)
         for offer in self.registered.families:
-            if offer.name == file.family:
+            if offer.name == recognised.family:
                 family: ModelFamily = offer.load()
                 return family
         known = ", ".join(offer.name for offer in self.registered.families) or "none"
         raise ModelFileError(
-            f"this is {file.reason or 'a file of an unknown kind'}; no installed model family can load it",
-            str(file.path),
-            f"Families that are installed: {known}.",
+            f"no installed model family can load this: {recognised.reason}", str(file.path), f"Families that are installed: {known}."
         )
 
-    def lora(self, tensors: Mapping[str, torch.Tensor], networks: Mapping[str, Sequence[str]], where: str) -> Any:
-        """The changes in a LoRA file: the first registered dialect that understands it reads it."""
-        for offer in self.registered.lora_formats:
-            deltas = offer.load()(tensors, networks)
-            if deltas is not None:
-                return deltas
+    def lora(
+        self,
+        tensors: Mapping[str, torch.Tensor],
+        networks: Mapping[str, Mapping[str, Sequence[int]]],
+        metadata: Mapping[str, str],
+        where: str,
+    ) -> dict[str, dict[str, Delta]]:
+        """The changes in a LoRA file, by network and parameter: the first registered dialect that understands it reads it.
+
+        `networks`: network (`unet`, `text_encoder`) -> parameter name -> shape; `metadata`: the texts in the file's header.
+        """
+        try:
+            for offer in self.registered.lora_formats:
+                deltas: dict[str, dict[str, Delta]] | None = offer.load()(tensors, networks, metadata)
+                if deltas is not None:
+                    return deltas
+        except ModelFileError as error:
+            raise ModelFileError(error.what, error.where or where, error.remedy) from error
         raise ModelFileError("no installed LoRA format understands this file", where, "`sfumato models info` says what the file holds.")
 
     def upscaler(self, file: ModelFile, progress: Progress) -> Upscaler:
@@ -149,4 +175,3 @@ def _named(offers: Mapping[str, _Offer], name: str, what: str) -> _Offer:
     near = difflib.get_close_matches(name, offers, 3)
     hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(offers)}."
     raise BadValueError(f"unknown {what} {name!r}", what, hint)
-

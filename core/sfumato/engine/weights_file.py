@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sfumato.models.safetensors_file import Header, TensorInfo, read_header
 from torch import nn
 
 from sfumato.errors import ModelFileError
+from sfumato.models.safetensors_file import Header, read_header
 from sfumato.progress import Progress
 
 DTYPES: Mapping[str, torch.dtype] = {
@@ -32,8 +32,19 @@ class Source:
     """One tensor of a file, and the shape it takes in the network."""
 
     file: Path
-    info: TensorInfo
+    dtype: str
+    start: int
+    """Where its bytes begin in the file."""
+    size: int
+    """How many bytes they are."""
     shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, header: Header, name: str, shape: tuple[int, ...]) -> Source:
+        """The tensor `name` of a file, to be taken in `shape`."""
+        info = header.tensors[name]
+        begin, end = info.offsets
+        return cls(header.path, info.dtype, header.data_start + begin, end - begin, shape)
 
 
 Plan = Mapping[str, Source]
@@ -60,7 +71,7 @@ def plan(header: Header, convert: Convert | None = None, prefix: str = "") -> di
     for name, tensor in renamed.items():
         base = tensor if id(tensor) in origin else tensor._base
         if base is not None and id(base) in origin:
-            found[name] = Source(header.path, header.tensors[origin[id(base)]], tuple(tensor.shape))
+            found[name] = Source.of(header, origin[id(base)], tuple(tensor.shape))
     del kept
     return found
 
@@ -72,7 +83,7 @@ def read_tensors(path: Path, progress: Progress | None = None) -> dict[str, torc
         result = {}
         for name, info in header.tensors.items():
             (progress or Progress.silent()).check()
-            result[name] = _tensor(data, path, info)
+            result[name] = _tensor(data, Source.of(header, name, info.shape))
     return result
 
 
@@ -92,9 +103,9 @@ def fill(module: nn.Module, sources: Plan, dtype: torch.dtype, progress: Progres
     done = 0
     for path, names in by_file.items():
         with _opened(path) as data:
-            for name in sorted(names, key=lambda n: sources[n].info.start):
+            for name in sorted(names, key=lambda n: sources[n].start):
                 progress.step(f"loading {what}", done, len(slots))
-                _put(module, name, slots[name], sources[name], _tensor(data, path, sources[name].info), dtype)
+                _put(module, name, slots[name], sources[name], _tensor(data, sources[name]), dtype)
                 done += 1
     return module
 
@@ -118,9 +129,7 @@ def _first_file(sources: Plan) -> str:
 def _put(module: nn.Module, name: str, slot: torch.Tensor, source: Source, tensor: torch.Tensor, dtype: torch.dtype) -> None:
     if tuple(slot.shape) != source.shape:
         raise ModelFileError(f"{name} is {list(source.shape)}, the network wants {list(slot.shape)}", str(source.file), _OTHER_MODEL)
-    value = tensor.reshape(source.shape)
-    if value.is_floating_point():
-        value = value.to(dtype)
+    value = tensor.to(dtype) if tensor.is_floating_point() else tensor
     owner_name, _, leaf = name.rpartition(".")
     owner = module.get_submodule(owner_name)
     if isinstance(slot, nn.Parameter):
@@ -140,13 +149,12 @@ def _opened(path: Path) -> Iterator[Any]:
         raise ModelFileError(f"the file cannot be read ({error.strerror})", str(path), "Check the disk and the permissions.") from error
 
 
-def _tensor(file: Any, path: Path, info: TensorInfo) -> torch.Tensor:
-    size = info.end - info.start
-    if size == 0:
-        return torch.empty(info.shape, dtype=DTYPES[info.dtype])
+def _tensor(file: Any, source: Source) -> torch.Tensor:
+    if source.size == 0:
+        return torch.empty(source.shape, dtype=DTYPES[source.dtype])
     # An anonymous map gives its pages back to the system at once when it is dropped; the heap would keep them.
-    buffer = mmap.mmap(-1, size)
-    file.seek(info.start)
-    if file.readinto(buffer) != size:
-        raise ModelFileError("the file is shorter than its header says", str(path), "Download it again.")
-    return torch.frombuffer(buffer, dtype=DTYPES[info.dtype]).reshape(info.shape)
+    buffer = mmap.mmap(-1, source.size)
+    file.seek(source.start)
+    if file.readinto(buffer) != source.size:
+        raise ModelFileError("the file is shorter than its header says", str(source.file), "Download it again.")
+    return torch.frombuffer(buffer, dtype=DTYPES[source.dtype]).reshape(source.shape)
