@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.distributed
-import torch.multiprocessing
+from torch.multiprocessing.spawn import spawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def run_in_lanes(work: Callable[..., None], count: int, *arguments: Any) -> None
         return
     with tempfile.TemporaryDirectory() as folder:
         meeting = (Path(folder) / "meeting").as_uri()
-        torch.multiprocessing.spawn(_enter, (count, meeting, work, arguments), nprocs=count)  # type: ignore[no-untyped-call]
+        spawn(_enter, (count, meeting, work, arguments), nprocs=count)  # type: ignore[no-untyped-call]
 
 
 def _enter(rank: int, count: int, meeting: str, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
