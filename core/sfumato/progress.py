@@ -25,12 +25,28 @@ class CancelFlag:
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._listeners: list[Callable[[], None]] = []
 
     def set(self) -> None:
-        self._event.set()
+        """Ask the work to stop; a second time changes nothing."""
+        with self._lock:
+            self._event.set()
+            listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener()
 
     def is_set(self) -> bool:
+        """Whether somebody has asked for that."""
         return self._event.is_set()
+
+    def when_set(self, listener: Callable[[], None]) -> None:
+        """Call `listener` once, in the thread that sets the flag, or now if it is set: for work in another process, which cannot look."""
+        with self._lock:
+            if not self._event.is_set():
+                self._listeners.append(listener)
+                return
+        listener()
 
 
 class Progress:

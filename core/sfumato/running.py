@@ -375,7 +375,7 @@ class GraphRun:
             raise
         except SfumatoError as error:
             raise self._failed(node_id, node_type, root, error) from error.__cause__
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             failure = NodeError(f"{type(error).__name__}: {error}", node_id=node_id, node_type=node_type)
             raise self._failed(node_id, node_type, root, failure) from error
 

@@ -203,7 +203,7 @@ class _Check:
         socket = about[0] if len(about) == 1 else None
         try:
             answer = _now(node_type.make().validate(constants))
-        except Exception as error:  # noqa: BLE001  whatever a stranger's check raises is a fault of that node, and told as such
+        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a stranger's check raises is a fault of that node, and told as such
             details = f"{type(error).__name__}: {error}"
             self._add(key, "exception_during_validation", "the node's own check failed", details, socket=socket)
         else:
@@ -246,7 +246,7 @@ def _now(value: Any) -> Any:
         except BaseException as error:  # noqa: BLE001  raised again in the thread that asked
             future.set_exception(error)
 
-    thread = threading.Thread(target=work, name="validate")
+    thread = threading.Thread(target=work, name="sfumato-validate")
     thread.start()
     thread.join()
     return future.result()
