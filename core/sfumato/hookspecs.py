@@ -2,8 +2,9 @@
 
 A hook implementation takes only the arguments it wants. Arguments are plain values, tensors or opaque handles, so that a
 plugin may live in a process of its own. Hooks named `register_*` are called once, when the program starts, in the main
-thread, and must not import torch. The moments are called in the worker thread that runs the graph; an exception from one
-of them fails the node that ran (and says whose hook it was).
+thread, and must not import torch; one that raises makes its plugin broken, and no other. The moments are called in the worker
+thread that runs the graph; an exception from one of them fails the node that runs (and says whose hook it was).
+Every hook has its page in docs/hooks.md.
 """
 
 from __future__ import annotations
@@ -107,17 +108,17 @@ def serve(app: Any, options: Mapping[str, Any]) -> int | None:
 
 @hookspec
 def before_node(node_id: str, node_type: str, inputs: Mapping[str, Any]) -> None:
-    """A node is about to run (cached nodes do not)."""
+    """A node is about to run (cached nodes do not). An input whose list makes the node run several times comes as that list."""
 
 
 @hookspec
 def after_node(node_id: str, node_type: str, outputs: tuple[Any, ...]) -> None:
-    """A node has run."""
+    """A node has run, with its sub-graph if it returned one. An output that holds several values comes as their list."""
 
 
 @hookspec
 def node_failed(node_id: str, node_type: str, error: SfumatoError) -> None:
-    """A node has failed; the run ends for everything that depends on it."""
+    """A node has failed, and the run ends. What was worked out before stays in the cache."""
 
 
 @hookspec
