@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from sfumato.request import GenerateRequest
-
     from sfumato.errors import SfumatoError
     from sfumato.graph import Graph
     from sfumato.nodes import NodeType
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
         ScheduleOffer,
         UpscalerOffer,
     )
+    from sfumato.request import GenerateRequest
 
 hookspec = pluggy.HookspecMarker("sfumato")
 hookimpl = pluggy.HookimplMarker("sfumato")

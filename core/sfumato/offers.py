@@ -61,7 +61,7 @@ class LoraFormatOffer(Offer):
 
 @dataclass(frozen=True)
 class UpscalerOffer(Offer):
-    """Upscaler files: `(path, read) -> Upscaler | None` (see `sfumato.engine.protocols`), None if it is not one of these."""
+    """Upscaler files: `(path, services, progress) -> Upscaler | None` (see `sfumato.engine.protocols`), None if it is not one of these."""
 
 
 @dataclass(frozen=True)

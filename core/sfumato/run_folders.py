@@ -48,5 +48,7 @@ class RunFolders:
         """The pictures that a graph may name: the user's own, and those in the input folder."""
         found = []
         if self.input.is_dir():
-            found = sorted(p.relative_to(self.input).as_posix() for p in self.input.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+            found = sorted(
+                p.relative_to(self.input).as_posix() for p in self.input.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file()
+            )
         return [*self.pictures, *(n for n in found if n not in self.pictures)]

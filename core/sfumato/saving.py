@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +31,7 @@ def save_images(ctx: NodeContext, images: NDArray[np.float32], prefix: str, wher
     """
     root = ctx.folders.output if where == "output" else ctx.folders.temp
     folder, stem = place_for(root, _filled(prefix, images.shape[2], images.shape[1]))
-    number = _next_number(folder, stem)
+    number = next_number(folder, stem)
     shown = []
     for index, pixels in enumerate(images):
         name = f"{stem}_{number + index:05}_.png"
@@ -66,17 +65,6 @@ def metadata_of(hidden: Mapping[str, Any], target: str = "", index: int = 0) -> 
     )
 
 
-def record_of_this_machine() -> dict[str, Any]:
-    """Versions that a picture depends on."""
-    from importlib.metadata import version
-
-    return {
-        "sfumato": sfumato.__version__,
-        "python": sys.version.split()[0],
-        **{n: version(n) for n in ("torch", "diffusers", "transformers")},
-    }
-
-
 def parameters_of(request: GenerateRequest, model_hash: str, clip_skip: int) -> str:
     """The A1111-style text for a request."""
     fields = {
@@ -107,7 +95,8 @@ def _filled(prefix: str, width: int, height: int) -> str:
     return re.sub(r"%date:([^%]+)%", date, prefix).replace("%width%", str(width)).replace("%height%", str(height))
 
 
-def _next_number(folder: Path, stem: str) -> int:
+def next_number(folder: Path, stem: str) -> int:
+    """One more than the highest number among the files `stem_00001_.png` of a folder."""
     taken = [0]
     if folder.is_dir():
         for path in folder.iterdir():

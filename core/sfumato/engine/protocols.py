@@ -16,6 +16,7 @@ from torch import nn
 
 if TYPE_CHECKING:
     from sfumato.engine.handles import ClipHandle, ControlHandle, ModelHandle, VaeHandle
+    from sfumato.engine.residency import Weights
     from sfumato.engine.services import Services
     from sfumato.models import ModelFile
     from sfumato.progress import Progress
@@ -102,13 +103,24 @@ class ControlUnit(Protocol):
 
 
 class Upscaler(Protocol):
-    """A network that enlarges pictures by a whole factor."""
+    """UPSCALE_MODEL: a network that enlarges pictures by a whole factor (1 for one that only cleans them)."""
 
-    scale: int
-    name: str
+    @property
+    def name(self) -> str: ...
 
-    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """[1,3,h,w] in 0..1 -> [1,3,h*scale,w*scale]; one tile at a time."""
+    @property
+    def scale(self) -> int: ...
+
+    @property
+    def weights(self) -> Weights:
+        """Of the network that each call is handed."""
+
+    @property
+    def cuts_itself(self) -> bool:
+        """Whether the network wants the whole picture, because it cuts it up itself or looks at all of it at once."""
+
+    def __call__(self, module: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+        """`pixels` [1,3,h,w] float32, 0..1, on the network's device -> [1,3,h*scale,w*scale], about 0..1; a tile at a time."""
 
 
 @dataclass(frozen=True)

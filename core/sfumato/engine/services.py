@@ -67,6 +67,8 @@ class Services:
     memory: Path | None = None
     """Where the measurement of the CPU's bfloat16 is remembered."""
     counters: Counters = field(default_factory=Counters)
+    rungs: list[str] = field(default_factory=list)
+    """Rungs of the memory ladder used since it was last cleared, the highest last."""
 
     @classmethod
     def make(

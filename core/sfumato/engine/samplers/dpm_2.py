@@ -36,9 +36,7 @@ def dpm_2(
     return x
 
 
-def dpm_2_ancestral(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, ctx: SamplerContext, *, eta: float = 1.0, s_noise: float = 1.0
-) -> Tensor:
+def dpm_2_ancestral(denoise: Denoise, x: Tensor, sigmas: Tensor, ctx: SamplerContext, *, eta: float = 1.0, s_noise: float = 1.0) -> Tensor:
     """`dpm_2` to below the next level, then up to it with noise (the split of `euler_ancestral`)."""
     levels = sigmas.tolist()
     for i in ctx.steps(sigmas):

@@ -35,9 +35,7 @@ def euler(
     return x
 
 
-def euler_ancestral(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, ctx: SamplerContext, *, eta: float = 1.0, s_noise: float = 1.0
-) -> Tensor:
+def euler_ancestral(denoise: Denoise, x: Tensor, sigmas: Tensor, ctx: SamplerContext, *, eta: float = 1.0, s_noise: float = 1.0) -> Tensor:
     """Euler steps to below the next level, then up to it with noise: at `eta` 1 the ancestral sampling of
     Song et al. 2021 (arXiv:2011.13456, section 3); at `eta` 0 `euler`. Order 1, one evaluation a step."""
     levels = sigmas.tolist()
