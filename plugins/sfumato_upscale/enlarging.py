@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -67,7 +68,7 @@ class _Work:
     def _one_tile(self, pixels: torch.Tensor) -> torch.Tensor:
         return self._upscaler(self._module, pixels.to(self._device))
 
-    def _reporter(self, number: int):  # type: ignore[no-untyped-def]
+    def _reporter(self, number: int) -> Callable[[int, int], None]:
         return lambda done, total: self._progress.step("upscaling", number * total + done, self._batch * total)
 
 
