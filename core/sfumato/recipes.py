@@ -58,7 +58,8 @@ def graph_for(request: GenerateRequest) -> Graph:
 
 def picture_of(graph: Graph) -> Link:
     """The link to the picture that the last SaveImage of a graph saves."""
-    links = [node.inputs["images"] for node in graph.nodes.values() if node.type == SAVE and isinstance(node.inputs.get("images"), Link)]
+    saved = [node.inputs.get("images") for node in graph.nodes.values() if node.type == SAVE]
+    links = [link for link in saved if isinstance(link, Link)]
     if not links:
         raise ValueError("the graph saves no picture")
     return links[-1]

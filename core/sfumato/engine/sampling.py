@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 class NoiseSource(Protocol):
     """NOISE: where the initial noise comes from."""
 
-    seed: int
+    @property
+    def seed(self) -> int: ...
 
     def generate(self, latent: Mapping[str, Any]) -> torch.Tensor:
         """Noise of the shape of `latent["samples"]`, float32 on the CPU."""
