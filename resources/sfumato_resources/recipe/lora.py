@@ -37,14 +37,14 @@ class Style:
 
     name: str
     layout: Literal["diffusers", "kohya"]
-    rank: int = 8
-    alpha: int = 8
+    rank: int = 4
+    alpha: int = 4
     text_encoder: bool = False
 
 
 STYLES: Final = (
     Style("dotted", "diffusers"),
-    Style("neon", "kohya", alpha=4, text_encoder=True),
+    Style("neon", "kohya", alpha=2, text_encoder=True),
 )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from sfumato_resources.recipe.card import write_card
 from sfumato_resources.recipe.controlnet import train_controlnet
 from sfumato_resources.recipe.data import draw_chunks
 from sfumato_resources.recipe.embedding import train_embedding
@@ -94,6 +95,7 @@ def _report(run: Run) -> None:
     (run.workdir / "report.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     text = as_text(figures)
     (run.workdir / "report.txt").write_text(text + "\n", encoding="utf-8")
+    write_card(run.folder("model"), figures)
     print(text)
 
 

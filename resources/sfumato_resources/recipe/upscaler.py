@@ -49,7 +49,7 @@ def train_upscaler(lane: Lane, preset: Preset, folder: Path) -> None:
 
     train(lane, "upscaler", preset.upscaler, [(list(network.parameters()), 1.0)], loss_of, folder)
     if lane.first:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+        tensors = {name: tensor.detach().half().cpu().contiguous() for name, tensor in network.state_dict().items()}
         save_file(tensors, folder / f"{NAME}.safetensors", metadata={"format": "pt"})
     lane.wait()
 
