@@ -32,10 +32,6 @@ def _sigmas(ctx: NodeContext, model: Any, sampler: str, schedule: str, steps: in
     return schedules.for_denoise(ctx.services.schedule(schedule), model.sampling, steps, denoise, discard_penultimate=discard)
 
 
-def _finished(latent: Latent, samples: torch.Tensor) -> Latent:
-    return {**latent, "samples": samples}
-
-
 @node("KSampler", category="sampling", outputs=("LATENT",))
 def ksampler(
     ctx: NodeContext,
@@ -57,7 +53,7 @@ def ksampler(
     done = sampling.sample(
         ctx.services, guider, sampling.RandomNoise(seed), ctx.services.sampler(sampler_name), sigmas, latent_image, ctx.progress
     )
-    return (_finished(latent_image, done.samples),)
+    return (done.into(latent_image),)
 
 
 @node("KSamplerAdvanced", category="sampling", display="KSampler (Advanced)", outputs=("LATENT",))
@@ -89,7 +85,7 @@ def ksampler_advanced(
     noise = sampling.RandomNoise(noise_seed) if add_noise == "enable" else sampling.NoNoise(noise_seed)
     guider = sampling.GuiderChoice(model, positive, negative, cfg)
     done = sampling.sample(ctx.services, guider, noise, ctx.services.sampler(sampler_name), sigmas, latent_image, ctx.progress)
-    return (_finished(latent_image, done.samples),)
+    return (done.into(latent_image),)
 
 
 @node("SamplerCustom", category="sampling/custom_sampling", outputs=("output", "denoised_output"))
@@ -111,7 +107,7 @@ def sampler_custom(
     done = sampling.sample(
         ctx.services, sampling.GuiderChoice(model, positive, negative, cfg), noise, sampler, sigmas, latent_image, ctx.progress
     )
-    return _finished(latent_image, done.samples), _finished(latent_image, done.denoised)
+    return done.into(latent_image), done.denoised_into(latent_image)
 
 
 @node("SamplerCustomAdvanced", category="sampling/custom_sampling", outputs=("output", "denoised_output"))
@@ -120,7 +116,7 @@ def sampler_custom_advanced(
 ) -> tuple[Latent, Latent]:
     """Denoise with every part chosen by itself."""
     done = sampling.sample(ctx.services, guider, noise, sampler, sigmas, latent_image, ctx.progress)
-    return _finished(latent_image, done.samples), _finished(latent_image, done.denoised)
+    return done.into(latent_image), done.denoised_into(latent_image)
 
 
 @node("RandomNoise", category="sampling/custom_sampling/noise", outputs=("NOISE",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,12 @@ class Component:
         """Weights in the files, which is near enough to how many the network has."""
         return sum(torch.Size(source.shape).numel() for source in self.sources.values())
 
+    @property
+    def state(self) -> str:
+        """Names the files as they were when the tensors were placed: another name as soon as one of them is replaced."""
+        files = sorted({(str(source.file), source.stamp or (0, 0)) for source in self.sources.values()})
+        return hashlib.sha256(repr(files).encode()).hexdigest()[:16]
+
     def load(self, dtype: torch.dtype, progress: Progress) -> nn.Module:
         """Build the network without weights and fill it, a tensor at a time."""
         return fill(_build(self.kind, self.config), self.sources, dtype, progress, self.kind)
@@ -40,11 +47,13 @@ class Component:
 
 @dataclass(frozen=True)
 class Model:
-    """The components that are there, what the network predicts, and the tokenizer's folder."""
+    """The components that are there, what the network predicts at which levels, and the tokenizer's folder.
+
+    `scheduler` has the names and values of diffusers' `scheduler_config.json`; what it leaves out is Stable Diffusion's.
+    """
 
     components: Mapping[str, Component]
-    prediction: str
-    zero_terminal_snr: bool
+    scheduler: Config
     tokenizer: Path
 
     def component(self, kind: str, where: Path) -> Component:
@@ -60,9 +69,7 @@ def from_folder(folder: Path) -> Model:
         if (folder / kind / "config.json").is_file():
             components[kind] = Component(kind, read_json_file(folder / kind / "config.json"), _adapted(kind, _folder_plan(folder / kind)))
     scheduler = folder / "scheduler" / "scheduler_config.json"
-    settings = read_json_file(scheduler) if scheduler.is_file() else {}
-    prediction, zero_snr = str(settings.get("prediction_type", "epsilon")), bool(settings.get("rescale_betas_zero_snr", False))
-    return Model(components, prediction, zero_snr, folder / "tokenizer")
+    return Model(components, read_json_file(scheduler) if scheduler.is_file() else {}, folder / "tokenizer")
 
 
 def from_file(path: Path) -> Model:
@@ -78,8 +85,12 @@ def from_file(path: Path) -> Model:
         sources = plan(header, convert(config) if convert else None, prefix)
         if sources:
             components[kind] = Component(kind, config, _adapted(kind, sources))
-    prediction = "v_prediction" if "v_pred" in header.tensors else "epsilon"
-    return Model(components, prediction, "ztsnr" in header.tensors, configs / "tokenizer")
+    # Empty tensors by these names are how trainers mark single files.
+    scheduler = {
+        "prediction_type": "v_prediction" if "v_pred" in header.tensors else "epsilon",
+        "rescale_betas_zero_snr": "ztsnr" in header.tensors,
+    }
+    return Model(components, scheduler, configs / "tokenizer")
 
 
 def loose(path: Path, kind: str) -> Component:

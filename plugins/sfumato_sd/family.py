@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
 
 from sfumato.engine.handles import ClipHandle, LatentFormat, ModelHandle, VaeHandle
-from sfumato.engine.model_sampling import Discrete
+from sfumato.engine.model_sampling import Discrete, Prediction
+from sfumato.engine.residency import Weights
 from sfumato.engine.services import Services
 from sfumato.engine.text.clip import ClipTextEncoder
 from sfumato.errors import ModelFileError
@@ -19,7 +20,7 @@ from sfumato_sd.components import Component, Model, from_file, from_folder, loos
 from sfumato_sd.unet import SdNetwork
 from sfumato_sd.vae import KlCodec
 
-PREDICTIONS = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
+PREDICTIONS: Mapping[str, Prediction] = {"epsilon": "eps", "v_prediction": "v", "sample": "x0"}
 
 
 class StableDiffusion1:
@@ -35,7 +36,7 @@ class StableDiffusion1:
 
     def load_unet(self, file: ModelFile, services: Services, progress: Progress) -> ModelHandle:
         component = loose(file.path, "unet")
-        return self._model(file, component, Model({}, "epsilon", False, file.path), services)
+        return self._model(file, component, Model({}, {}, file.path), services)
 
     def load_clip(self, file: ModelFile, services: Services, progress: Progress) -> ClipHandle:
         from sfumato_resources import family_configs
@@ -46,18 +47,13 @@ class StableDiffusion1:
         return self._vae(file, loose(file.path, "vae"), services)
 
     def _model(self, file: ModelFile, component: Component, model: Model, services: Services) -> ModelHandle:
-        if model.prediction not in PREDICTIONS:
-            raise ModelFileError(
-                f"its scheduler says prediction_type {model.prediction!r}, which no network of this family has", str(file.path)
-            )
-        sampling = Discrete.scaled_linear(PREDICTIONS[model.prediction], zero_terminal_snr=model.zero_terminal_snr)  # type: ignore[arg-type]
         dtype = services.dtype_for(component.parameters)
         return ModelHandle(
             name=file.name,
             family="sd1",
             network=SdNetwork(int(component.config["in_channels"])),
-            weights=services.residency.add(_key(file, "unet"), _loader(component, dtype)),
-            sampling=sampling,
+            weights=_weights(services, file, component, dtype),
+            sampling=_sampling(file, model.scheduler),
             latent=_latent_format(file.path),
             dtype=dtype,
             file=file,
@@ -65,12 +61,12 @@ class StableDiffusion1:
 
     def _clip(self, file: ModelFile, component: Component, tokenizer: Path, services: Services) -> ClipHandle:
         dtype = services.dtype_for(component.parameters)
-        weights = services.residency.add(_key(file, "text_encoder"), _loader(component, dtype))
+        weights = _weights(services, file, component, dtype)
         return ClipHandle(file.name, ClipTextEncoder(_tokenizer(tokenizer, file)), weights)
 
     def _vae(self, file: ModelFile, component: Component, services: Services) -> VaeHandle:
         dtype = services.dtype_for(component.parameters)
-        weights = services.residency.add(_key(file, "vae"), _loader(component, dtype))
+        weights = _weights(services, file, component, dtype)
         config = component.config
         codec = KlCodec(int(config["latent_channels"]), 2 ** (len(config["block_out_channels"]) - 1))
         return VaeHandle(file.name, codec, weights, dtype)
@@ -83,14 +79,32 @@ def _opened(path: Path) -> Model:
     return from_folder(path) if path.is_dir() else from_file(path)
 
 
-def _key(file: ModelFile, part: str) -> str:
-    """Names the weights by the file as it is now: a file that was replaced is another one."""
-    stat = file.path.stat()
-    return f"{file.path}:{stat.st_mtime_ns}:{part}"
+def _sampling(file: ModelFile, scheduler: Mapping[str, Any]) -> Discrete:
+    """The levels that a `scheduler_config.json` describes. Raises ModelFileError for what no network of this family has."""
+    prediction = PREDICTIONS.get(str(scheduler.get("prediction_type", "epsilon")))
+    form = str(scheduler.get("beta_schedule", "scaled_linear"))
+    if prediction is None or form not in ("scaled_linear", "linear") or scheduler.get("trained_betas"):
+        said = f"prediction_type {scheduler.get('prediction_type')!r}, beta_schedule {form!r}"
+        raise ModelFileError(f"its scheduler says {said}, which no network of this family has", str(file.path), _SCHEDULER_REMEDY)
+    zero = bool(scheduler.get("rescale_betas_zero_snr", False))
+    try:
+        start, end = float(scheduler.get("beta_start", 0.00085)), float(scheduler.get("beta_end", 0.012))
+        steps = int(scheduler.get("num_train_timesteps", 1000))
+    except (TypeError, ValueError) as error:
+        raise ModelFileError(f"its scheduler_config.json is wrong: {error}", str(file.path), _SCHEDULER_REMEDY) from error
+    if form == "linear":
+        betas = torch.linspace(start, end, steps, dtype=torch.float64)
+        return Discrete.from_betas(betas, prediction, zero_terminal_snr=zero)
+    return Discrete.scaled_linear(prediction, beta_start=start, beta_end=end, steps=steps, zero_terminal_snr=zero)
 
 
-def _loader(component: Component, dtype: Any) -> Callable[[Progress], nn.Module]:
-    return lambda progress: component.load(dtype, progress)
+_SCHEDULER_REMEDY = "Repair scheduler/scheduler_config.json, or download the model again."
+
+
+def _weights(services: Services, file: ModelFile, component: Component, dtype: torch.dtype) -> Weights:
+    """The component's entry in the residency, named by the files as they are now: a file that was replaced is another one."""
+    key = f"{file.path}:{component.state}:{component.kind}"
+    return services.residency.add(key, lambda progress: component.load(dtype, progress), expected=component.parameters * dtype.itemsize)
 
 
 def _latent_format(path: Path) -> LatentFormat:

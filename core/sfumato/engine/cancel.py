@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,10 +14,15 @@ from sfumato.progress import Progress
 
 @contextmanager
 def cancellable(blocks: Sequence[nn.Module], progress: Progress) -> Iterator[None]:
-    """While it lasts, a cancel raises CancelledError before the next of `blocks` runs. No hook is left behind."""
+    """While it lasts, a cancel raises CancelledError before the next of `blocks` runs. No hook is left behind.
+
+    Only in the thread that calls this: another run may use the same network at the same time, and is not the one to stop.
+    """
+    thread = threading.get_ident()
 
     def look(module: nn.Module, arguments: Any) -> None:
-        progress.check()
+        if threading.get_ident() == thread:
+            progress.check()
 
     handles = [block.register_forward_pre_hook(look) for block in blocks]
     try:

@@ -1,8 +1,8 @@
 """CONDITIONING made ready for a run: each entry on its device, its range as sigmas, its area and mask as a weight map.
 
 The keys of an entry are ComfyUI's: `strength`, `area` (h, w, y, x in latent pixels, or ("percentage", ...) in parts of the
-whole), `mask` with `mask_strength` and `set_area_to_bounds`, `start_percent`/`end_percent`, `control`, `pooled_output`,
-`concat_latent_image`/`concat_mask` (inpainting networks). Unknown keys are handed to the family as they are.
+whole), `mask` with `mask_strength` and `set_area_to_bounds`, `start_percent`/`end_percent`, `control` with
+`control_apply_to_uncond`, `pooled_output`, `concat_latent_image`/`concat_mask` (inpainting networks). Unknown keys are handed to the family as they are.
 """
 
 from __future__ import annotations
@@ -19,6 +19,14 @@ from sfumato.engine.model_sampling import ModelSampling
 
 AREA_RAMP = 8
 """Width, in latent pixels, over which an area without a mask fades at edges that are not the picture's own."""
+
+
+def steered_alike(positive: list[Any], negative: list[Any]) -> list[Any]:
+    """`negative`, with the control nets of `positive` wherever those ask for it (`control_apply_to_uncond`) and it has none."""
+    asked = [o["control"] for _, o in positive if o.get("control") is not None and o.get("control_apply_to_uncond")]
+    if not asked:
+        return negative
+    return [[tensor, options if options.get("control") is not None else {**options, "control": asked[0]}] for tensor, options in negative]
 
 
 @dataclass(frozen=True)

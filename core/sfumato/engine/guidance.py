@@ -20,6 +20,9 @@ from sfumato.engine.conditioning import Entry
 from sfumato.engine.handles import Control, ModelHandle
 from sfumato.engine.protocols import Call, Guided, Residuals
 
+MOST_REPEATS = 4
+"""How often the shortest text may be repeated to share a call with longer ones."""
+
 Perturb = Callable[[Any, nn.Module], AbstractContextManager[None]]
 
 
@@ -96,7 +99,7 @@ class Predictor:
         call = Call(
             x=torch.cat(parts).to(model.dtype),
             timestep=model.sampling.timestep(sigma).to(x.device),
-            context=torch.cat([context.expand(x.shape[0], -1, -1) for context in contexts]),
+            context=torch.cat([_repeat(context, x.shape[0]) for context in contexts]),
             extra=first.extra,
         )
         if first.control is not None:
@@ -225,13 +228,24 @@ def _slices(entry: Entry) -> tuple[slice, slice, slice, slice]:
 
 
 def _batches(wanted: Sequence[tuple[int, Entry]]) -> list[list[tuple[int, Entry]]]:
-    """Entries that can share one call of the network: same size, same control nets, same kind of extras."""
-    batches: dict[Any, list[tuple[int, Entry]]] = {}
+    """Entries that can share one call of the network: same size, same control nets, same kind of extras, lengths that fit."""
+    batches: list[tuple[Any, list[tuple[int, Entry]]]] = []
     for group, entry in wanted:
         size = (entry.area.h, entry.area.w) if entry.area else None
-        shared = (id(entry.control) if entry.control else None, _signature(entry))
-        batches.setdefault((size, shared, entry.concat is None), []).append((group, entry))
-    return list(batches.values())
+        kind = (size, id(entry.control) if entry.control else None, _signature(entry), entry.concat is None)
+        for other, members in batches:
+            if other == kind and _fit_in_length([*(member.context for _, member in members), entry.context]):
+                members.append((group, entry))
+                break
+        else:
+            batches.append((kind, [(group, entry)]))
+    return [members for _, members in batches]
+
+
+def _fit_in_length(contexts: Sequence[torch.Tensor]) -> bool:
+    """Whether repeating the texts to one length costs less than calls of their own."""
+    lengths = [context.shape[1] for context in contexts]
+    return math.lcm(*lengths) <= MOST_REPEATS * min(lengths)
 
 
 def _signature(entry: Entry) -> Any:

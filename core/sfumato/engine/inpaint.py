@@ -1,8 +1,8 @@
 """Painting inside a mask, as extensions of the loop: what lies outside is put back around every call of the model.
 
-`MaskedDenoise` keeps the outside at its own noise level before the model looks, and at its own clean value afterwards, so
-that the kept area is exact. A soft mask mixes. `DifferentialDiffusion` makes the mask a schedule: each place joins in at
-the step its strength names (Levin & Fried 2023, arXiv:2306.00950).
+`MaskedDenoise` keeps the outside at its own noise level before the model looks, and at its own clean value afterwards; `keep`
+takes away what rounding has left there, so that the kept area is exact. A soft mask mixes. `DifferentialMask` makes the mask a
+schedule: each place joins in at the step its strength names (Levin & Fried 2023, arXiv:2306.00950).
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ def latent_mask(mask: torch.Tensor, latent: torch.Tensor) -> torch.Tensor:
     small = functional.interpolate(flat, size=tuple(latent.shape[-2:]), mode="bilinear", align_corners=False)
     times = -(-latent.shape[0] // small.shape[0])
     return small.repeat(times, 1, 1, 1)[: latent.shape[0]].clamp(0, 1)
+
+
+def keep(result: torch.Tensor, before: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """`result` [B,C,h,w] with the very numbers of `before` where `mask` [B,1,h,w] is 0."""
+    return result if mask is None else torch.where(mask == 0, before.to(result), result)
 
 
 class MaskedDenoise(Extension):
@@ -56,5 +61,6 @@ class DifferentialMask(MaskedDenoise):
         start = state.sampling.timestep(state.sigmas[0]).float()
         end = state.sampling.timestep(state.sigmas[-1]).float() if float(state.sigmas[-1]) > 0 else torch.zeros(())
         threshold = ((time - end) / (start - end).clamp(min=1e-6)).to(self.mask)
-        hard = (self.mask >= threshold).to(self.mask)
+        # What is not to change at all joins in never, not even in the last step, whose threshold may be 0.
+        hard = ((self.mask >= threshold) & (self.mask > 0)).to(self.mask)
         return hard if self.strength >= 1.0 else self.strength * hard + (1.0 - self.strength) * self.mask

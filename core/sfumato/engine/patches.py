@@ -51,7 +51,13 @@ def applied(residency: Residency, weights: Weights, module: nn.Module, patches: 
     if not active:
         yield
         return
-    copies = residency.add(f"{weights.key}+{identity_of(active)}", lambda how: _patched_copies(module, active, how))
+
+    def load(how: Progress) -> TensorBag:
+        # Not `module`: the copies may outlive it in the residency, and must not keep it alive there.
+        assert weights.module is not None
+        return _patched_copies(weights.module, active, how)
+
+    copies = residency.add(f"{weights.key}+{identity_of(active)}", load, is_derived=True)
     with residency.use(copies, progress=progress) as (bag,), _swapped(module, bag.tensors()):
         yield
 

@@ -34,6 +34,10 @@ class Weights:
     bytes: int = 0
     pins: int = 0
     last_used: int = 0
+    expected: int = 0
+    """Bytes it is going to take, as far as known before it is loaded: room is made first."""
+    is_derived: bool = False
+    """Worked out from other weights: forgotten altogether when it is dropped, because `load` holds what it is made of."""
 
     @property
     def device(self) -> torch.device | None:
@@ -64,10 +68,10 @@ class Residency:
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _clock: int = 0
 
-    def add(self, key: str, load: Loader) -> Weights:
-        """The entry called `key`; made with `load` if it is new. Nothing is loaded yet."""
+    def add(self, key: str, load: Loader, *, expected: int = 0, is_derived: bool = False) -> Weights:
+        """The entry called `key`; made with `load` if it is new. Nothing is loaded yet. The rest: see `Weights`."""
         with self._lock:
-            return self._entries.setdefault(key, Weights(key, load))
+            return self._entries.setdefault(key, Weights(key, load, expected=expected, is_derived=is_derived))
 
     @contextmanager
     def use(self, *entries: Weights, progress: Progress | None = None, device: torch.device | None = None) -> Iterator[list[Any]]:
@@ -79,6 +83,7 @@ class Residency:
                 for entry in entries:
                     entry.pins += 1
                     pinned.append(entry)
+                    self._entries.setdefault(entry.key, entry)
                 modules = [self._bring(entry, device or self.device.device, progress) for entry in entries]
             yield modules
         finally:
@@ -104,6 +109,7 @@ class Residency:
         entry.last_used = self._clock
         if entry.module is None:
             progress.check()
+            self._make_room(CPU, self.main_budget - entry.expected, entry)
             module = entry.load(progress).eval().requires_grad_(False)
             entry.module, entry.bytes = module, module_bytes(module)
             self.counters.loads += 1
@@ -111,9 +117,18 @@ class Residency:
         if entry.device != device:
             if device.type != "cpu":
                 self._make_room(device, self.device.budget - entry.bytes, entry)
-            entry.module.to(device)
+            self._move(entry, entry.module, device)
             self.counters.moves += 1
+            self._make_room(CPU, self.main_budget, entry)
         return entry.module
+
+    def _move(self, entry: Weights, module: nn.Module, device: torch.device) -> None:
+        try:
+            module.to(device)
+        except BaseException:
+            # Some tensors are there already and some are not; memory may not even suffice for the way back.
+            self._drop(entry)
+            raise
 
     def _make_room(self, device: torch.device, budget: int, keep: Weights) -> None:
         """Until at most `budget` bytes lie on `device`, move out what was used longest ago. Pinned weights stay."""
@@ -129,10 +144,12 @@ class Residency:
                 if device.type == "cpu":
                     self._drop(entry)
                 elif entry.module is not None:
-                    entry.module.to(CPU)
+                    self._move(entry, entry.module, CPU)
 
     def _drop(self, entry: Weights) -> None:
         entry.module, entry.bytes = None, 0
+        if entry.is_derived:
+            self._entries.pop(entry.key, None)
 
 
 def module_bytes(module: nn.Module) -> int:

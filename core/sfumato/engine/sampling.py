@@ -14,10 +14,11 @@ import torch
 
 from sfumato.engine import loop
 from sfumato.engine.cancel import cancellable
-from sfumato.engine.conditioning import Entry, prepare
+from sfumato.engine.conditioning import Entry, prepare, steered_alike
 from sfumato.engine.guidance import Counters, Predictor
 from sfumato.engine.handles import Control, ModelHandle
-from sfumato.engine.inpaint import MaskedDenoise, latent_mask
+from sfumato.engine.inpaint import MaskedDenoise, keep, latent_mask
+from sfumato.engine.ladder import FULL, UNLOADED_OTHERS, climb
 from sfumato.engine.noise import initial_noise
 from sfumato.engine.patches import applied
 from sfumato.errors import BadValueError
@@ -81,6 +82,11 @@ class GuiderChoice:
     scale: float = 1.0
 
 
+LEFTOVER = "leftover"
+"""Key of a LATENT that still holds noise: the same as `samples`, in the model's own scale. Scaling there and back rounds, and
+a run in parts would not be the whole run to the bit. It counts only as long as it agrees with `samples`."""
+
+
 @dataclass(frozen=True)
 class Sampled:
     """The end of a run: LATENT `samples` [B,C,h,w] (unscaled, CPU), the last clean estimate, and what it took."""
@@ -88,6 +94,21 @@ class Sampled:
     samples: torch.Tensor
     denoised: torch.Tensor
     calls: Counters
+    leftover: torch.Tensor | None = None
+    """`samples` in the model's scale, if noise is left in them."""
+
+    def into(self, latent: Mapping[str, Any]) -> dict[str, Any]:
+        """The LATENT that the run started from, with what came out."""
+        more = {} if self.leftover is None else {LEFTOVER: self.leftover}
+        return {**_without_leftover(latent), "samples": self.samples, **more}
+
+    def denoised_into(self, latent: Mapping[str, Any]) -> dict[str, Any]:
+        """The LATENT that the run started from, with the last clean estimate."""
+        return {**_without_leftover(latent), "samples": self.denoised}
+
+
+def _without_leftover(latent: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in latent.items() if key != LEFTOVER}
 
 
 def sample(
@@ -99,34 +120,74 @@ def sample(
     latent: Mapping[str, Any],
     progress: Progress,
 ) -> Sampled:
-    """Run `sampler` along `sigmas` on `latent` (LATENT). Raises BadValueError on a latent that does not fit the model."""
-    model = guider.model
-    samples = _fitting(latent["samples"], model)
+    """Run `sampler` along `sigmas` on `latent` (LATENT).
+
+    When memory runs out, it is tried once more with all other weights unloaded. Raises BadValueError on a latent that does not
+    fit the model, MemoryExhaustedError if even that does not suffice.
+    """
+    samples = _fitting(latent["samples"], guider.model)
     if len(sigmas) < 2:
         return Sampled(samples, samples, Counters())
+
+    def work() -> Sampled:
+        return _run(services, guider, noise, sampler, sigmas, {**latent, "samples": samples}, progress)
+
+    def work_alone() -> Sampled:
+        services.residency.unload()
+        return work()
+
+    batch, size = samples.shape[0], f"{samples.shape[3]}x{samples.shape[2]}"
+    remedy = "Make fewer or smaller pictures at a time, or close other programs."
+    return climb(services, [(FULL, work), (UNLOADED_OTHERS, work_alone)], f"to denoise {batch} latents of {size}", remedy)
+
+
+def _run(
+    services: Services,
+    guider: GuiderChoice,
+    noise: NoiseSource,
+    sampler: SamplerChoice,
+    sigmas: torch.Tensor,
+    latent: Mapping[str, Any],
+    progress: Progress,
+) -> Sampled:
+    model, samples = guider.model, latent["samples"]
     device = services.residency.device.device
-    start = model.latent.into_model(samples.to(device, torch.float32))
-    drawn = noise.generate({**latent, "samples": samples}).to(device, torch.float32)
+    start = _scaled(latent, model).to(device, torch.float32)
+    mask = latent_mask(latent["noise_mask"], start) if latent.get("noise_mask") is not None else None
+    drawn = noise.generate(latent).to(device, torch.float32)
     state = loop.LoopState(model.sampling, sigmas.to(device, torch.float32), drawn, start, noise.seed)
     counters = Counters()
     with ExitStack() as stack:
         positive = _prepared(guider.positive, model, start)
-        negative = _prepared(guider.negative, model, start) if guider.negative is not None else []
+        against = steered_alike(guider.positive, guider.negative or [])
+        negative = _prepared(against, model, start)
         (module,) = stack.enter_context(services.residency.use(model.weights, progress=progress))
         stack.enter_context(applied(services.residency, model.weights, module, model.patches, progress))
         stack.enter_context(cancellable(model.network.blocks(module), progress))
         controls = _controls(services, stack, [*positive, *negative], progress)
         predict = Predictor(model, module, positive, negative, guider.scale, controls, counters)
-        extensions = _extensions(services, model, latent, start, progress)
+        extensions = _extensions(services, model, mask, progress)
         with torch.inference_mode():
             result = loop.run(predict, sampler, state, extensions, progress, max_denoise=_is_full(model, sigmas))
-    denoised = state.denoised if state.denoised is not None else result
-    return Sampled(_out(model, result), _out(model, denoised), counters)
+    denoised = _out(model, state.denoised if state.denoised is not None else result)
+    before, kept = samples.float(), None if mask is None else mask.cpu()
+    if float(sigmas[-1]) > 0:
+        return Sampled(_out(model, result), keep(denoised, before, kept), counters, result.to("cpu").clone())
+    return Sampled(keep(_out(model, result), before, kept), keep(denoised, before, kept), counters)
+
+
+def _scaled(latent: Mapping[str, Any], model: ModelHandle) -> torch.Tensor:
+    """The latent in the model's scale, to the bit as the run before left it if nothing has changed it since."""
+    samples: torch.Tensor = latent["samples"]
+    leftover: torch.Tensor | None = latent.get(LEFTOVER)
+    if leftover is not None and leftover.shape == samples.shape and torch.equal(model.latent.out_of_model(leftover), samples):
+        return leftover
+    return model.latent.into_model(samples.float())
 
 
 def _out(model: ModelHandle, x: torch.Tensor) -> torch.Tensor:
     # A clone made outside inference mode is an ordinary tensor: nodes of strangers may do what they like with it.
-    return model.latent.out_of_model(x).to("cpu").clone()
+    return model.latent.out_of_model(x.to("cpu")).clone()
 
 
 def _is_full(model: ModelHandle, sigmas: torch.Tensor) -> bool:
@@ -169,12 +230,10 @@ def _controls(services: Services, stack: ExitStack, entries: Sequence[Entry], pr
     return modules
 
 
-def _extensions(
-    services: Services, model: ModelHandle, latent: Mapping[str, Any], start: torch.Tensor, progress: Progress
-) -> list[loop.Extension]:
+def _extensions(services: Services, model: ModelHandle, mask: torch.Tensor | None, progress: Progress) -> list[loop.Extension]:
     extensions: list[loop.Extension] = [make() for make in model.extensions]
-    if latent.get("noise_mask") is not None:
-        extensions.append((model.masking or MaskedDenoise)(latent_mask(latent["noise_mask"], start)))
+    if mask is not None:
+        extensions.append((model.masking or MaskedDenoise)(mask))
     extensions.extend(services.step_extensions())
     extensions.append(loop.Reporter(progress, model.latent))
     return extensions
