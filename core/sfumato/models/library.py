@@ -51,6 +51,7 @@ class ModelLibrary:
         for kind, more in (extra or {}).items():
             self._folders.setdefault(kind_of(kind), []).extend(more)
         self._listing = Listing()
+        self._typed: dict[str, dict[str, ModelFile]] = {}
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -83,18 +84,35 @@ class ModelLibrary:
         raise self._missing(kind, name, [model.name for model in own])
 
     def find_path(self, kind: str, text: str) -> ModelFile:
-        """As `find`, but `text` may also be a path: for what the user types, never for what a workflow says."""
-        models = self._models(kind)
+        """As `find`, but `text` may also be a path: for what the user types, never for what a workflow says.
+
+        A file outside the model folders is known under its own name from now on, to `find` and `names` as well.
+        """
         path = Path(text).expanduser()
-        if text not in models and _exists(path):
-            return ModelFile(kind_of(kind), text, path.absolute())
+        if text not in self._models(kind) and _is_model(path):
+            return self.know(kind, path)
         return self.find(kind, text)
 
+    def know(self, kind: str, path: Path) -> ModelFile:
+        """Make a file from anywhere known as a model of this kind, for this process; its name is one that is still free."""
+        kind, path, models = kind_of(kind), path.absolute(), self._models(kind)
+        known = next((model for model in models.values() if model.path == path), None)
+        if known is not None:
+            return known
+        names = (path.name, f"{path.parent.name}/{path.name}", path.as_posix())
+        name = next((name for name in names if name not in models), path.as_posix())
+        return self._typed.setdefault(kind, {}).setdefault(name, ModelFile(kind, name, path))
+
+    def is_typed(self, file: ModelFile) -> bool:
+        """Whether the file is in no model folder, but was named by its path."""
+        return self._typed.get(file.kind, {}).get(file.name) == file
+
     def _models(self, kind: str) -> dict[str, ModelFile]:
-        kind, models = kind_of(kind), _shipped(kind_of(kind))
+        kind = kind_of(kind)
+        models = _shipped(kind)
         for folder in reversed(self.folders(kind)):
             models |= {name: ModelFile(kind, name, folder / name) for name in self._listing.names(folder)}
-        return models
+        return models | self._typed.get(kind, {})
 
     def _missing(self, kind: str, name: str, alike: Sequence[str]) -> ModelMissingError:
         shown = repr(name if len(name) <= 200 else name[:200] + "…")
@@ -125,9 +143,9 @@ def _is_alike(model: ModelFile, wanted: str) -> bool:
     return fold in (form.casefold() for form in forms)
 
 
-def _exists(path: Path) -> bool:
-    """Whether there is such a file; False for what no file can be called (too long, a NUL, a lone surrogate)."""
+def _is_model(path: Path) -> bool:
+    """Whether this is a file, or a folder in diffusers layout; False for what no file can be called (too long, a NUL)."""
     try:
-        return path.exists()
+        return path.is_file() or any((path / name).is_file() for name in ("model_index.json", "config.json"))
     except (OSError, ValueError):
         return False
