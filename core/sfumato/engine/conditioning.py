@@ -2,7 +2,8 @@
 
 The keys of an entry are ComfyUI's: `strength`, `area` (h, w, y, x in latent pixels, or ("percentage", ...) in parts of the
 whole), `mask` with `mask_strength` and `set_area_to_bounds`, `start_percent`/`end_percent`, `control` with
-`control_apply_to_uncond`, `pooled_output`, `concat_latent_image`/`concat_mask` (inpainting networks). Unknown keys are handed to the family as they are.
+`control_apply_to_uncond`, `pooled_output`, `concat_latent_image`/`concat_mask` (inpainting networks). Unknown keys are handed
+to the family as they are.
 """
 
 from __future__ import annotations
