@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sfumato.errors import ImageFileError
+from sfumato.settings import PictureSettings
 
 ENDINGS = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 _ANNOTATED = re.compile(r"^(.*) \[(input|output|temp)\]$", re.DOTALL)
@@ -22,6 +23,8 @@ class RunFolders:
     output: Path
     temp: Path
     pictures: Mapping[str, Path] = field(default_factory=dict)
+    how: PictureSettings = PictureSettings()
+    """How pictures are read and saved."""
 
     def picture(self, name: str) -> Path:
         """The file of a picture: one the user named, or one in a folder (`name [output]` says which; else input).

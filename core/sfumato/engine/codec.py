@@ -35,7 +35,7 @@ def decode(services: Services, vae: VaeHandle, samples: torch.Tensor, progress: 
     _check(samples, vae)
     whole = partial(_decode_whole, services, vae, samples, progress)
     side = max(samples.shape[-2:]) * vae.codec.downscale
-    attempts = _attempts(whole, lambda tile: _decode_in_tiles(services, vae, samples, tile, LADDER_OVERLAP, progress), side)
+    attempts = _attempts(services, whole, lambda tile: _decode_in_tiles(services, vae, samples, tile, LADDER_OVERLAP, progress), side)
     return climb(services, attempts, f"to decode {side} pixels, even in tiles", _REMEDY)
 
 
@@ -44,7 +44,7 @@ def encode(services: Services, vae: VaeHandle, pixels: torch.Tensor, progress: P
     prepared = _pixels(pixels, vae.codec.downscale)
     whole = partial(_encode_whole, services, vae, prepared, progress)
     side = max(prepared.shape[-2:])
-    attempts = _attempts(whole, lambda tile: _encode_in_tiles(services, vae, prepared, tile, LADDER_OVERLAP, progress), side)
+    attempts = _attempts(services, whole, lambda tile: _encode_in_tiles(services, vae, prepared, tile, LADDER_OVERLAP, progress), side)
     return climb(services, attempts, f"to encode {side} pixels, even in tiles", _REMEDY)
 
 
@@ -65,9 +65,10 @@ _REMEDY = "Make the picture smaller, use smaller tiles, or close other programs.
 
 
 def _attempts(
-    whole: Callable[[], torch.Tensor], in_tiles: Callable[[int], torch.Tensor], side: int
+    services: Services, whole: Callable[[], torch.Tensor], in_tiles: Callable[[int], torch.Tensor], side: int
 ) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
-    yield FULL, whole
+    if not services.tiled_vae or side <= LADDER_TILES[-1]:
+        yield FULL, whole
     for tile in LADDER_TILES:
         if tile < side:
             yield TILED_VAE, partial(in_tiles, tile)

@@ -11,7 +11,7 @@ from sfumato.images.reading import read_image
 
 def load(folders: Any, name: str) -> tuple[torch.Tensor, torch.Tensor]:
     """(IMAGE [1,H,W,3], MASK [1,H,W] that is 1 where the picture is transparent) of the picture called `name`."""
-    pixels = torch.from_numpy(read_image(folders.picture(name)).copy())
+    pixels = torch.from_numpy(read_image(folders.picture(name), most_pixels=folders.how.most_megapixels * 1_000_000).copy())
     alpha = pixels[..., 3] if pixels.shape[-1] == 4 else torch.ones(pixels.shape[:2])
     return pixels[None, ..., :3].contiguous(), (1.0 - alpha)[None]
 

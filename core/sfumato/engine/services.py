@@ -69,6 +69,8 @@ class Services:
     counters: Counters = field(default_factory=Counters)
     rungs: list[str] = field(default_factory=list)
     """Rungs of the memory ladder used since it was last cleared, the highest last."""
+    tiled_vae: bool = False
+    """Pictures that do not fit into the smallest tile are always decoded in tiles."""
 
     @classmethod
     def make(
@@ -80,9 +82,12 @@ class Services:
         precision: str = "auto",
         memory: Path | None = None,
         device: Device | None = None,
+        tiled_vae: bool = False,
     ) -> Services:
-        """An engine on the best device there is, or on the CPU, or on `device`."""
-        return cls(library, registered, Residency(device or best_device(prefer_cpu=cpu), int(main_memory() * 0.7)), precision, memory)
+        """An engine on the best device there is, or on the CPU, or on `device`, whose budget on a CPU is that of main memory."""
+        device = device or best_device(prefer_cpu=cpu)
+        residency = Residency(device, device.budget if device.is_cpu else int(main_memory() * 0.7))
+        return cls(library, registered, residency, precision, memory, tiled_vae=tiled_vae)
 
     @property
     def device(self) -> torch.device:
