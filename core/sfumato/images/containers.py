@@ -42,7 +42,10 @@ _OTHERS: tuple[tuple[bytes, str], ...] = (
 
 @dataclass(frozen=True)
 class Container:
-    """`size` is (width, height) in pixels as stored; `bits` per sample; `texts` are PNG's; `exif` is the raw block."""
+    """`size` is (width, height) in pixels as stored; `bits` per sample; `texts` are PNG's; `exif` is the raw block.
+
+    `is_whole` is False for a PNG without its end: a decoder may not notice if only the last bytes are missing.
+    """
 
     format: Format
     size: tuple[int, int]
@@ -50,6 +53,7 @@ class Container:
     bits: int = 8
     texts: Mapping[str, str] = field(default_factory=dict)
     exif: bytes = b""
+    is_whole: bool = True
 
 
 def open_container(data: bytes, where: str = "") -> Container:
@@ -76,7 +80,7 @@ def _what_else(data: bytes) -> str:
     if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif"):
         return "this is a HEIC or AVIF picture"
     start = data[:64].lstrip().lower()
-    name = next((words for head, words in _OTHERS if data.startswith(head) or start.startswith(head.lower())), None)
+    name = next((words for head, words in _OTHERS if data.startswith(head) or (head[:1] in b"<{" and start.startswith(head))), None)
     return f"this is {name}" if name else "this is no picture that is known here"
 
 
@@ -87,15 +91,17 @@ def _png(data: bytes) -> Container:
         raise _DamagedError("it does not begin with an IHDR chunk")
     width, height, bits, colour = struct.unpack(">IIBB", head[:10])
     texts: dict[str, str] = {}
-    exif, left = b"", MOST_TEXT
+    exif, left, is_whole = b"", MOST_TEXT, False
     for kind, body in chunks:
-        if kind == b"eXIf":
+        if kind == b"IEND":
+            is_whole = True
+        elif kind == b"eXIf":
             exif = body
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
             key, text = _png_text(kind, body, left)
             left -= len(text)
             texts.setdefault(key, text)
-    return Container("png", (width, height), _PNG_CHANNELS.get(colour, 4), bits, texts, exif)
+    return Container("png", (width, height), _PNG_CHANNELS.get(colour, 4), bits, texts, exif, is_whole)
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -106,6 +112,8 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         end, count = at + 8 + length, count + 1
         if count > _MOST_CHUNKS:
             raise _DamagedError(f"more than {_MOST_CHUNKS:,} chunks")
+        if kind == b"IEND":
+            yield kind, b""
         if kind == b"IEND" or end + 4 > len(data):
             return
         if kind != b"IDAT":
@@ -181,7 +189,7 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 def _webp(data: bytes) -> Container:
     size, exif, has_alpha = None, b"", False
     for kind, start, end in _webp_chunks(data):
-        if kind == b"VP8X":
+        if kind == b"VP8X" and end - start >= 10:
             flags = data[start]
             width, height = (int.from_bytes(data[start + at : start + at + 3], "little") + 1 for at in (4, 7))
             size, has_alpha = (width, height), bool(flags & 0x10)

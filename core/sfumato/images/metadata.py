@@ -67,7 +67,7 @@ def _texts(container: Container) -> dict[str, str]:
     texts = {"parameters": exif.comment} if exif.comment else {}
     for text in exif.texts.values():
         name, colon, rest = text.partition(":")
-        if colon and name.isidentifier() and rest.lstrip()[:1] in ("{", "[", '"'):
+        if colon and (name in _NAMED or (name.isidentifier() and rest.lstrip()[:1] in ("{", "[", '"'))):
             texts.setdefault(name, rest)
     return {**texts, **container.texts}
 

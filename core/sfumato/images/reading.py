@@ -35,6 +35,8 @@ def read_image(source: Path | bytes, *, most_pixels: int = MOST_PIXELS) -> Pixel
     where, data = read_source(source)
     container = open_container(data, where)
     _check_budget(container, where, most_pixels)
+    if not container.is_whole:
+        raise ImageFileError("the picture is cut off", where, "Get the file again.")
     try:
         pixels = _decode(data, container)
     except Exception as error:  # decoders fail in many ways, and each means the same to whoever gave the file
