@@ -145,7 +145,7 @@ def test_an_absolute_path_is_no_name_even_inside(filled: ModelLibrary, home: Fol
         filled.find("checkpoints", str(home.models / "checkpoints" / "sd15.safetensors"))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(name=st.text(max_size=30) | st.text("./\\ sd15XLbase", max_size=25))
 def test_whatever_is_found_lies_in_a_folder_of_its_kind(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     home = Folders.under(tmp_path_factory.getbasetemp() / "escape")

@@ -197,7 +197,7 @@ keys = st.sampled_from(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(config=st.dictionaries(keys, json_values | st.just("UNet2DConditionModel")))
 def test_no_configuration_does_more_than_be_refused(tmp_path_factory: pytest.TempPathFactory, config: dict[str, Any]) -> None:
     folder = tmp_path_factory.getbasetemp() / "config"

@@ -43,7 +43,7 @@ def tensor(dtype: Any = "F32", shape: Any = (1,), offsets: Any = (0, 4)) -> dict
     return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(tensors=st.dictionaries(names, arrays, min_size=1, max_size=6), metadata=st.dictionaries(names, names, max_size=3))
 def test_files_of_the_formats_own_library_are_read(
     tmp_path_factory: pytest.TempPathFactory, tensors: Any, metadata: dict[str, str]
@@ -57,7 +57,7 @@ def test_files_of_the_formats_own_library_are_read(
         assert np.array_equal(read_tensor(header, name), array, equal_nan=array.dtype.kind == "f")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(tensors=st.dictionaries(names, arrays, max_size=6), metadata=st.dictionaries(names, names, max_size=3))
 def test_the_formats_own_library_reads_what_is_written(
     tmp_path_factory: pytest.TempPathFactory, tensors: Any, metadata: dict[str, str]
