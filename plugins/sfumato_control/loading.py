@@ -43,10 +43,13 @@ def load_control(file: ModelFile, services: Services, progress: Progress) -> Con
     """
     config, sources = _folder(file.path) if file.path.is_dir() else _single_file(file.path)
     _refuse_other_families(config, file.path)
-    dtype = services.dtype_for(sum(torch.Size(source.shape).numel() for source in sources.values()))
+    parameters = sum(torch.Size(source.shape).numel() for source in sources.values())
+    dtype = services.dtype_for(parameters)
     changed = max((source.file.stat().st_mtime_ns for source in sources.values()), default=0)
     key = f"{file.path}:{changed}:controlnet"
-    weights = services.residency.add(key, lambda how: fill(_empty(config, file.path), sources, dtype, how, "controlnet"))
+    weights = services.residency.add(
+        key, lambda how: fill(_empty(config, file.path), sources, dtype, how, "controlnet"), expected=parameters * dtype.itemsize
+    )
     with services.residency.use(weights, progress=progress):
         return ControlHandle(file.name, SdControlUnit(file.name, int(config["cross_attention_dim"])), weights, dtype)
 

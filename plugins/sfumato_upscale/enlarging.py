@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from functools import partial
 
 import torch
-from torch import nn
 from torch.nn import functional
 
 from sfumato.engine.devices import main_memory
+from sfumato.engine.ladder import FULL, SMALLER_TILES, UNLOADED_OTHERS, climb
 from sfumato.engine.protocols import Upscaler
 from sfumato.engine.services import Services
 from sfumato.engine.tiling import tiled
@@ -26,60 +26,53 @@ LEAST_TILE = 64
 def enlarged(services: Services, upscaler: Upscaler, image: torch.Tensor, progress: Progress, tile: int = TILE) -> torch.Tensor:
     """IMAGE [B,H,W,C] -> IMAGE [B,H*scale,W*scale,C], float32 in 0..1 on the CPU.
 
-    The network sees red, green and blue; an alpha channel is enlarged by bicubic interpolation. Raises MemoryExhaustedError if
-    the result cannot fit or not even the smallest tile can be worked on, CancelledError before any tile.
+    The network sees red, green and blue; an alpha channel is enlarged by bicubic interpolation. When memory runs out, the whole
+    batch is begun again with tiles of half the size, at last with all other weights unloaded. Raises MemoryExhaustedError if the
+    result cannot fit or none of this suffices, CancelledError before any tile.
     """
     _refuse_too_large(image, upscaler.scale)
-    with services.residency.use(upscaler.weights, progress=progress) as (module,):
-        work = _Work(services, upscaler, module, progress, len(image), max(image.shape[1:3]) if upscaler.cuts_itself else tile)
-        with torch.inference_mode():
-            colours = [work.picture(number, one[..., :3].float().movedim(-1, 0)[None]) for number, one in enumerate(image)]
-    whole = torch.cat([*colours]).clamp(0.0, 1.0).movedim(1, -1)
+
+    def work(size: int) -> torch.Tensor:
+        return _batch(services, upscaler, image, progress, size)
+
+    def work_alone(size: int) -> torch.Tensor:
+        services.residency.unload()
+        return work(size)
+
+    sizes = _tile_sizes(max(image.shape[1:3]), tile, upscaler.cuts_itself)
+    attempts = [(SMALLER_TILES if number else FULL, partial(work, size)) for number, size in enumerate(sizes)]
+    attempts.append((UNLOADED_OTHERS, partial(work_alone, sizes[-1])))
+    remedy = "Close other programs that use this device, use a smaller upscaler, or run on the CPU."
+    return climb(services, attempts, f"to enlarge a picture in tiles of {sizes[-1]} pixels", remedy)
+
+
+def _tile_sizes(side: int, tile: int, whole_only: bool) -> list[int]:
+    """The sizes of tiles to try: halved until LEAST_TILE; only one that holds the picture's longer `side` if `whole_only`."""
+    if whole_only:
+        return [side]
+    sizes = [min(side, tile)]
+    while sizes[-1] > LEAST_TILE:
+        sizes.append(max(LEAST_TILE, sizes[-1] // 2))
+    return sizes
+
+
+def _batch(services: Services, upscaler: Upscaler, image: torch.Tensor, progress: Progress, tile: int) -> torch.Tensor:
+    with services.residency.use(upscaler.weights, progress=progress) as (module,), torch.inference_mode():
+
+        def work(pixels: torch.Tensor) -> torch.Tensor:
+            return upscaler(module, pixels.to(services.device))
+
+        def picture(number: int, pixels: torch.Tensor) -> torch.Tensor:
+            def report(done: int, total: int) -> None:
+                progress.step("upscaling", number * total + done, len(image) * total)
+
+            return tiled(work, pixels, tile, OVERLAP, upscaler.scale, report)
+
+        colours = [picture(number, one[..., :3].float().movedim(-1, 0)[None]) for number, one in enumerate(image)]
+    whole = torch.cat(colours).clamp(0.0, 1.0).movedim(1, -1)
     if image.shape[-1] > 3:
         whole = torch.cat([whole, _alpha(image[..., 3:], upscaler.scale)], dim=-1)
     return whole.clone()  # outside inference mode: an ordinary tensor
-
-
-class _Work:
-    """A batch being enlarged. The tile's size shrinks for good when memory runs out."""
-
-    def __init__(self, services: Services, upscaler: Upscaler, module: nn.Module, progress: Progress, batch: int, tile: int) -> None:
-        self._device, self._upscaler, self._module = services.device, upscaler, module
-        self._progress, self._batch, self._tile = progress, batch, tile
-
-    def picture(self, number: int, pixels: torch.Tensor) -> torch.Tensor:
-        """[1,3,H,W] -> [1,3,H*scale,W*scale], the `number`th of the batch."""
-        while True:
-            try:
-                return tiled(self._one_tile, pixels, self._tile, OVERLAP, self._upscaler.scale, self._reporter(number))
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if self._upscaler.cuts_itself or self._tile <= LEAST_TILE:
-                    raise MemoryExhaustedError(
-                        f"not even a tile of {self._tile} pixels fits into the memory of {self._device}",
-                        self._upscaler.name,
-                        "Close other programs that use this device, use a smaller upscaler, or run on the CPU.",
-                    ) from error
-            self._tile = max(LEAST_TILE, min(self._tile, max(pixels.shape[-2:])) // 2)
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()
-
-    def _one_tile(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self._upscaler(self._module, pixels.to(self._device))
-
-    def _reporter(self, number: int) -> Callable[[int, int], None]:
-        return lambda done, total: self._progress.step("upscaling", number * total + done, self._batch * total)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that memory ran out: torch says so in a class on accelerators, but only in words on a CPU."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    words = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in words or "can't allocate memory" in words or "not enough memory" in words
-    )
 
 
 def _alpha(alpha: torch.Tensor, scale: int) -> torch.Tensor:

@@ -70,7 +70,7 @@ def read(path: Path, services: Services, progress: Progress) -> SpandrelUpscaler
     header = read_header(path)
     _refuse_wild_numbers(header)
     key = f"{path}:{path.stat().st_mtime_ns}:upscaler"
-    weights = services.residency.add(key, lambda how: _load(path, services, how))
+    weights = services.residency.add(key, lambda how: _load(path, services, how), expected=header.size)
     try:
         with services.residency.use(weights, progress=progress) as (network,):
             descriptor = network.descriptor

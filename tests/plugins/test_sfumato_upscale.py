@@ -221,15 +221,33 @@ def test_when_memory_runs_out_the_tile_is_halved(context: Any, error: BaseExcept
     image = picture(2, 150, 200, 3)
     larger = enlarging.enlarged(context.services, greedy, image, Progress.silent())
     assert greedy.sides[:2] == [200, 100] and set(greedy.sides[2:]) == {64}
+    assert context.services.rungs == ["smaller tiles"]
     expected = enlarging.enlarged(context.services, greedy.inner, image, Progress.silent(), tile=64)
     assert torch.equal(larger, expected)
+
+
+class FailsOnce(Greedy):
+    """Has enough memory, but for its second call."""
+
+    def __call__(self, module: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+        if len(self.sides) == 1:
+            self.sides.append(0)
+            raise self.error
+        return super().__call__(module, pixels)
+
+
+def test_a_batch_that_fails_half_way_is_begun_again(context: Any) -> None:
+    upscaler, batch = load(context), picture(2, 80, 100, 3)
+    larger = enlarging.enlarged(context.services, FailsOnce(upscaler, 1000, OUT_OF_MEMORY[0], []), batch, Progress.silent())
+    assert torch.equal(larger, enlarging.enlarged(context.services, upscaler, batch, Progress.silent(), tile=64))
 
 
 def test_when_not_even_the_smallest_tile_fits_the_remedy_is_named(context: Any) -> None:
     greedy = Greedy(load(context), 10, OUT_OF_MEMORY[0], [])
     with pytest.raises(MemoryExhaustedError) as caught:
         enlarging.enlarged(context.services, greedy, picture(1, 300, 300, 3), Progress.silent())
-    assert caught.value.remedy and greedy.sides[-1] == enlarging.LEAST_TILE
+    assert caught.value.remedy and greedy.sides == [300, 150, 75, 64, 64]
+    assert context.services.rungs == []
 
 
 def test_other_errors_are_not_taken_for_lack_of_memory(context: Any) -> None:

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FULL = "full"
+SMALLER_TILES = "smaller tiles"
 TILED_VAE = "tiled VAE"
 UNLOADED_OTHERS = "unloaded others"
-RUNGS = (FULL, TILED_VAE, UNLOADED_OTHERS)
+RUNGS = (FULL, SMALLER_TILES, TILED_VAE, UNLOADED_OTHERS)
 """From the first to the last."""
 
 _ALLOCATORS = re.compile(
