@@ -76,7 +76,12 @@ class _Open:
     results: list[Result] | None = None
     inner: list[str] = field(default_factory=list)
     has_run: bool = False
-    may_keep: bool = True
+    was_blocked: bool = False
+    has_told: bool = False
+
+    def may_be_kept(self) -> bool:
+        """Whether the result is for the cache. The next run must say a message again, and ask all the way up to where it comes from."""
+        return not self.has_told and (self.has_run or not self.was_blocked)
 
 
 class GraphRun:
@@ -136,12 +141,12 @@ class GraphRun:
 
     def _fingerprint(self, node_id: str, node: Node, node_type: NodeType, root: str, is_needed: bool) -> Any:
         constants = {name: None if isinstance(value, Link) else value for name, value in node.inputs.items()}
-        ask = self._objects.get(node_id, node_type, root).fingerprint
+        ask, context = self._objects.get(node_id, node_type, root).fingerprint, self._context_for(node_id)
         if is_needed:
             with self._blame(node_id, node_type.name, root):
-                return self._tasks.now(ask(constants))
+                return self._tasks.now(ask(context, constants))
         try:
-            return self._tasks.now(ask(constants))
+            return self._tasks.now(ask(context, constants))
         except Exception:  # noqa: BLE001  nobody asked for this node; it is only looked at to keep its last result
             return float("nan")
 
@@ -160,7 +165,7 @@ class GraphRun:
             for used in member.uses():
                 self._uses[used] = self._uses.get(used, 0) + 1
             self._open[node_id] = _Open()
-            todo.extend(reversed(self._wait_for(node_id, member.needed())))
+            todo.extend(self._wait_for(node_id, member.needed()))
 
     def _wait_for(self, node_id: str, needed: Iterable[str]) -> list[str]:
         """Let `node_id` wait for `needed`, and return what is missing of it. If nothing is, it is ready."""
@@ -271,7 +276,7 @@ class GraphRun:
             self._run(node_id, member, opened)
             return
         opened.wanted.update(new)
-        for missing in self._wait_for(node_id, member.needed(opened.wanted)):
+        for missing in reversed(self._wait_for(node_id, member.needed(opened.wanted))):
             self._demand(missing)
 
     def _run(self, node_id: str, member: _Member, opened: _Open) -> None:
@@ -293,8 +298,9 @@ class GraphRun:
         self._then(node_id, answers, lambda found: self._take_answers(node_id, member, opened, found))
 
     def _block(self, node_id: str, member: _Member, opened: _Open, blocked: Blocked) -> Blocked:
+        opened.was_blocked = True
         if blocked.message:
-            opened.may_keep = False  # the next run says it again
+            opened.has_told = True
             self._emit(NodeBlocked(node_id, member.type.name, member.root, blocked.message))
         return Blocked()
 
@@ -357,7 +363,7 @@ class GraphRun:
             if shown:
                 self.shown[node_id] = shown
             self._emit(NodeDone(node_id, member.type.name, member.root, shown))
-        if opened.may_keep:
+        if opened.may_be_kept():
             inner = (self.shown.get(each) for each in dict.fromkeys(opened.inner))
             self._cache.put(member.key, self._members[member.root].key, Kept(outputs, shown_by([shown, *inner])))
         del self._open[node_id]
