@@ -93,14 +93,14 @@ class ModelLibrary:
             return self.know(kind, path)
         return self.find(kind, text)
 
-    def know(self, kind: str, path: Path) -> ModelFile:
-        """Make a file from anywhere known as a model of this kind, for this process; its name is one that is still free."""
+    def know(self, kind: str, path: Path, name: str = "") -> ModelFile:
+        """Make a file from anywhere known as a model of this kind, for this process, called `name` or else as is still free."""
         kind, path, models = kind_of(kind), path.absolute(), self._models(kind)
         known = next((model for model in models.values() if model.path == path), None)
         if known is not None:
             return known
-        names = (path.name, f"{path.parent.name}/{path.name}", path.as_posix())
-        name = next((name for name in names if name not in models), path.as_posix())
+        names = (name, path.name, f"{path.parent.name}/{path.name}")
+        name = next((name for name in names if name and name not in models), path.as_posix())
         return self._typed.setdefault(kind, {}).setdefault(name, ModelFile(kind, name, path))
 
     def is_typed(self, file: ModelFile) -> bool:

@@ -95,7 +95,9 @@ class RawTensor(NamedTuple):
 
 
 def read_header(path: Path) -> Header:
-    """The header of a safetensors file, fully checked. Reads at most 16 MB; ends within 200 ms and 64 MB whatever the file holds.
+    """The header of a safetensors file, fully checked, in at most 64 MB whatever the file holds.
+
+    A model's header takes a few milliseconds, a hostile one about 0.1 s, the largest that is legal (100,000 tensors) under a second.
 
     Raises ModelFileError naming the tensor or place for anything that is not right, and for files of other kinds (see
     `sfumato.models.content`): no fall-back ever opens those.
