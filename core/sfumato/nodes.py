@@ -107,7 +107,7 @@ class NodeObject(Protocol):
     def needs(self, inputs: Mapping[str, Any]) -> Any:
         """A sequence with the names of lazy inputs wanted now; `inputs` holds what is known. Asked again until it wants nothing new."""
 
-    def fingerprint(self, inputs: Mapping[str, Any]) -> Any:
+    def fingerprint(self, ctx: NodeContext, inputs: Mapping[str, Any]) -> Any:
         """A value that changes when the node must run again although its inputs did not; links arrive as None. NaN: always."""
 
     def validate(self, inputs: Mapping[str, Any]) -> Any:
@@ -214,9 +214,12 @@ class _FunctionNode:
         ask = getattr(self._object, "needs", None)
         return ask(**_taken(ask, inputs)) if ask else ()
 
-    def fingerprint(self, inputs: Mapping[str, Any]) -> Any:
+    def fingerprint(self, ctx: NodeContext, inputs: Mapping[str, Any]) -> Any:
         ask = getattr(self._object, "fingerprint", None)
-        return ask(**_taken(ask, inputs)) if ask else None
+        if ask is None:
+            return None
+        wants_ctx = "ctx" in inspect.signature(ask).parameters
+        return ask(**_taken(ask, inputs), **({"ctx": ctx} if wants_ctx else {}))
 
     def validate(self, inputs: Mapping[str, Any]) -> Any:
         ask = getattr(self._object, "validate", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from sfumato.lazy import lazy_module
@@ -37,9 +36,9 @@ class LoadImage:
     def run(self, ctx: NodeContext, image: Annotated[str, Choice("images", upload=True)]) -> tuple[Image, Mask]:
         return pictures.load(ctx.folders, image)
 
-    def fingerprint(self, image: str) -> Any:
+    def fingerprint(self, ctx: NodeContext, image: str) -> Any:
         """The file as it is now: a picture that was replaced is loaded again."""
-        return _state_of(image)
+        return _state_of(ctx, image)
 
 
 @node("LoadImageMask", category="mask", display="Load Image (as Mask)", outputs=("MASK",))
@@ -54,15 +53,15 @@ class LoadImageMask:
     ) -> tuple[Mask]:
         return (pictures.load_channel(ctx.folders, image, channel),)
 
-    def fingerprint(self, image: str, channel: str) -> Any:
-        return _state_of(image)
+    def fingerprint(self, ctx: NodeContext, image: str) -> Any:
+        """As that of `LoadImage`."""
+        return _state_of(ctx, image)
 
 
-def _state_of(image: str) -> Any:
-    try:
-        stat = Path(image).stat()
-    except (OSError, ValueError):
+def _state_of(ctx: NodeContext, image: Any) -> Any:
+    if not isinstance(image, str):
         return None
+    stat = ctx.folders.picture(image).stat()
     return (stat.st_mtime_ns, stat.st_size)
 
 
