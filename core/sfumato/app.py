@@ -12,26 +12,33 @@ from typing import TYPE_CHECKING, Any
 
 from sfumato.backends import Backend
 from sfumato.backends.in_process import InProcessBackend
-from sfumato.caching import Cache
+from sfumato.caching import Cache, ClassicCache, LruCache, NoCache
 from sfumato.catalogue import Catalogue
 from sfumato.errors import BadValueError
 from sfumato.graph import Graph
 from sfumato.lazy import lazy_module
 from sfumato.models import ModelFile, ModelLibrary
 from sfumato.models.hashing import ModelHashes
+from sfumato.models.layouts import folders_of_installation
 from sfumato.models.recognise import recognise_file
 from sfumato.models.recognised import Recognised
 from sfumato.paths import Folders
 from sfumato.plugin_manager import PluginManager
+from sfumato.progress import Progress
 from sfumato.recipes import graph_for
 from sfumato.request import GenerateRequest
 from sfumato.run_folders import RunFolders
 from sfumato.runner import Runner
+from sfumato.settings import CacheSettings, Settings, load_settings, with_value
 
 if TYPE_CHECKING:
+    from sfumato.engine import devices
     from sfumato.engine import services as engine
 else:
+    devices = lazy_module("sfumato.engine.devices")
     engine = lazy_module("sfumato.engine.services")
+
+_GB = 1_000_000_000
 
 
 @dataclass
@@ -39,13 +46,12 @@ class App:
     """One kernel. Everything that needs a part of it is handed that part."""
 
     folders: Folders
+    settings: Settings
     plugins: PluginManager
     catalogue: Catalogue
     library: ModelLibrary
     pictures: dict[str, Path] = field(default_factory=dict)
     """Pictures the user named himself, by the name graphs use for them."""
-    cpu: bool = False
-    precision: str = "auto"
     _services: Any = None
 
     @classmethod
@@ -53,16 +59,25 @@ class App:
         cls,
         folders: Folders | None = None,
         *,
+        settings: Settings | None = None,
         cpu: bool = False,
-        precision: str = "auto",
+        precision: str | None = None,
         extra_models: Mapping[str, Sequence[Path]] | None = None,
         blocked: Sequence[str] = (),
     ) -> App:
-        """Load the plugins and put everything together."""
+        """Load the plugins and put everything together.
+
+        `settings` are those of the user's file unless given; `cpu` and `precision` count more than they do. Raises BadFileError for a
+        faulty file of settings.
+        """
         folders = folders or Folders.of_user()
+        settings = load_settings(folders.settings_file) if settings is None else settings
+        settings = with_value(settings, "engine.device", "cpu") if cpu else settings
+        settings = with_value(settings, "engine.precision", precision) if precision else settings
         plugins = PluginManager(blocked)
         plugins.load()
-        app = cls(folders, plugins, Catalogue(), ModelLibrary(folders, extra_models), cpu=cpu, precision=precision)
+        library = ModelLibrary(folders, _more_models(settings, extra_models or {}))
+        app = cls(folders, settings, plugins, Catalogue(), library)
         for name, types in plugins.nodes_by_plugin().items():
             app.catalogue.add(types, name)
         for source, resolve in app._sources().items():
@@ -72,9 +87,21 @@ class App:
     def services(self) -> Any:
         """The engine (`sfumato.engine.services.Services`), built at the first call: this is where torch is imported."""
         if self._services is None:
-            memory = self.folders.cache / "cpu-dtype.json"
-            self._services = engine.Services.make(self.library, self.registered(), cpu=self.cpu, precision=self.precision, memory=memory)
+            wanted = self.settings.engine
+            self._services = engine.Services.make(
+                self.library,
+                self.registered(),
+                device=devices.named_device(wanted.device, round(wanted.memory_gb * _GB)),
+                precision=wanted.precision,
+                memory=self.folders.cache / "cpu-dtype.json",
+                tiled_vae=wanted.tiled_vae,
+            )
         return self._services
+
+    def machine(self) -> dict[str, Any]:
+        """The device, its hardware, threads and number format: what a picture depends on besides versions and models."""
+        wanted = self.settings.engine
+        return {**devices.facts(self.services().device), "precision": wanted.precision, "tiled_vae": wanted.tiled_vae}
 
     def registered(self) -> Any:
         """What plugins offer to the engine."""
@@ -96,19 +123,15 @@ class App:
         offers = self.plugins.register_model_families()
         return recognise_file(file.path, [offer.load_recogniser() for offer in offers if offer.recognise])
 
-    def hash_of(self, file: ModelFile) -> str:
+    def hash_of(self, file: ModelFile, progress: Progress | None = None) -> str:
         """sha256 of a model's weights; worked out once for each state of the file."""
-        return ModelHashes(self.folders.cache).sha256(file.path)
-
-    def rung(self) -> str:
-        """The highest rung of the memory ladder that the last run needed."""
-        rungs = self._services.rungs if self._services is not None else []
-        return rungs[-1] if rungs else "full"
+        return ModelHashes(self.folders.cache).sha256(file.path, progress)
 
     def backend(self, name: str = "in-process", *, output: Path | None = None, cache: Cache | None = None) -> Backend:
         """Where graphs run. `output` is where nodes save instead of the user's own folder."""
         if name == InProcessBackend.name:
-            return InProcessBackend(Runner(self.catalogue, cache, self.plugins), self.services, self.run_folders(output))
+            runner = Runner(self.catalogue, _cache_for(self.settings.cache) if cache is None else cache, self.plugins)
+            return InProcessBackend(runner, self.services, self.run_folders(output))
         found = self.plugins.backend_for(name, self)
         if found is None:
             raise BadValueError(f"there is no backend {name!r}", "backend", f"There is {InProcessBackend.name!r}, and what plugins bring.")
@@ -116,7 +139,7 @@ class App:
 
     def run_folders(self, output: Path | None = None) -> RunFolders:
         """The folders that nodes see."""
-        return RunFolders(self.folders.input, output or self.folders.output, self.folders.temp, self.pictures)
+        return RunFolders(self.folders.input, output or self.folders.output, self.folders.temp, self.pictures, self.settings.pictures)
 
     def graph_for(self, request: GenerateRequest) -> Graph:
         """The graph that answers a request: a plugin's, or the built-in one."""
@@ -132,3 +155,18 @@ class App:
             "preprocessors": lambda source: [offer.name for offer in hooks.register_preprocessors()],
             "images": lambda source: self.run_folders().names(),
         }
+
+
+def _more_models(settings: Settings, extra: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:
+    """Kind -> folders: those of installations that the settings name, then `extra`."""
+    found: dict[str, list[Path]] = {}
+    for folders in (*(folders_of_installation(Path(root).expanduser()) for root in settings.models.folders), extra):
+        for kind, paths in folders.items():
+            found.setdefault(kind, []).extend(paths)
+    return found
+
+
+def _cache_for(wanted: CacheSettings) -> Cache:
+    if wanted.kind == "lru":
+        return LruCache(wanted.results)
+    return NoCache() if wanted.kind == "none" else ClassicCache()

@@ -148,6 +148,14 @@ def write_atomically(
     return stream.taken
 
 
+def check_writable(path: Path, *, file_system: FileSystem | None = None) -> None:
+    """Raise now what `write_atomically` would raise for the place of `path`: better before the work than after it."""
+    system = file_system or FileSystem()
+    with _saving(path):
+        aside, handle = _create_aside(system, _target(path).parent)
+    _discard(system, aside, [handle])
+
+
 def make_folder(folder: Path, *, file_system: FileSystem | None = None) -> None:
     """Create `folder` and what is missing above it, synced into their parents. Raises SaveError."""
     system = file_system or FileSystem()

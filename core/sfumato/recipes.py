@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sfumato.errors import PluginError
 from sfumato.graph import Graph, GraphBuilder, Link
 from sfumato.request import ControlUse, GenerateRequest
 
@@ -56,13 +57,18 @@ def graph_for(request: GenerateRequest) -> Graph:
     return build.graph()
 
 
+def saver_of(graph: Graph) -> str:
+    """The last node of a graph that saves a picture. Raises PluginError if a plugin's recipe has none."""
+    savers = [key for key, node in graph.nodes.items() if node.type == SAVE and isinstance(node.inputs.get("images"), Link)]
+    if not savers:
+        raise PluginError("the recipe's graph saves no picture", "recipe_for", f"It has to end in the node {SAVE}.")
+    return savers[-1]
+
+
 def picture_of(graph: Graph) -> Link:
-    """The link to the picture that the last SaveImage of a graph saves."""
-    saved = [node.inputs.get("images") for node in graph.nodes.values() if node.type == SAVE]
-    links = [link for link in saved if isinstance(link, Link)]
-    if not links:
-        raise ValueError("the graph saves no picture")
-    return links[-1]
+    """The link to the picture that the last SaveImage of a graph saves. Raises PluginError if a plugin's recipe has none."""
+    link: Link = graph.nodes[saver_of(graph)].inputs["images"]
+    return link
 
 
 def _models(build: GraphBuilder, request: GenerateRequest) -> _Parts:

@@ -1,15 +1,25 @@
-"""The record that a picture carries of how it was made: enough to make it again, and to say what has changed if that fails."""
+"""The record that a picture carries of how it was made: enough to make it again, and to say what has changed if that fails.
+
+What a record from a stranger names is looked at only where its hash is right: then whoever wrote it knew the content already.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+import stat
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sfumato
+from sfumato.errors import ImageFileError, ModelFileError, ModelMissingError
 from sfumato.graph import Graph
+from sfumato.images.reading import MOST_FILE_BYTES
+from sfumato.models import ModelFile
+from sfumato.models.layouts import kind_of
+from sfumato.progress import Progress
 from sfumato.request import GenerateRequest
 from sfumato.saving import parameters_of
 
@@ -17,40 +27,54 @@ if TYPE_CHECKING:
     from sfumato.app import App
 
 FORMAT = 1
+_EMBEDDING = re.compile(r"(?<!\w)embedding:([^\s()\[\]:,]+)")
 
 
-def hidden_of(app: App, graph: Graph, request: GenerateRequest | None = None, workflow: Any = None) -> dict[str, Any]:
-    """What travels with a run (`ctx.hidden`): the graph, the UI workflow if there is one, the A1111 line and the record."""
-    prompt = graph.to_json()
-    models = models_of(app, graph)
+def hidden_of(
+    app: App,
+    graph: Graph,
+    request: GenerateRequest | None = None,
+    workflow: Any = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """What travels with a run (`ctx.hidden`): the graph, the UI workflow if there is one, the A1111 line and the record.
+
+    Hashes every model of the graph, which takes a while the first time; `progress` hears of it.
+    """
+    models = dict(models_of(app, graph, progress))
     record: dict[str, Any] = {
         "format": FORMAT,
         "versions": versions(),
-        "device": "cpu" if app.cpu else "auto",
-        "precision": app.precision,
+        "machine": app.machine(),
         "models": models,
-        "pictures": {name: _fingerprint(path) for name, path in app.pictures.items()},
-        "rung": "full",
+        "model_files": _typed_files(app, graph),
+        "pictures": dict(pictures_of(app, graph)),
     }
-    hidden: dict[str, Any] = {"prompt": prompt, "record": record, "extra_pnginfo": {"workflow": workflow} if workflow else {}}
+    extra = {"workflow": workflow} if workflow else {}
+    hidden: dict[str, Any] = {"prompt": graph.to_json(), "record": record, "extra_pnginfo": extra}
     if request is not None:
         record |= {"request": request.to_json(), "seed": request.seed}
-        model_hash = models.get(f"checkpoints/{request.model}", "")
-        hidden["parameters"] = parameters_of(request, model_hash[:10], request.clip_skip)
+        hidden["parameters"] = parameters_of(request, models.get(f"checkpoints/{request.model}", "")[:10])
     return hidden
 
 
-def models_of(app: App, graph: Graph) -> dict[str, str]:
-    """sha256 of every model file that the graph names, by `kind/name`."""
-    found: dict[str, str] = {}
-    for node in graph.nodes.values():
-        node_type = app.catalogue.get(node.type)
-        for socket in node_type.inputs if node_type else ():
-            name = node.inputs.get(socket.name)
-            if socket.source and socket.source.startswith("models:") and isinstance(name, str):
-                kind = socket.source.partition(":")[2]
-                found[f"{kind}/{name}"] = app.hash_of(app.library.find(kind, name))
-    return found
+def models_of(app: App, graph: Graph, progress: Progress | None = None) -> Iterator[tuple[str, str]]:
+    """(`kind/name`, sha256) of every model file that the graph names and that is there."""
+    for kind, name in _named(app, graph, "models"):
+        try:
+            yield f"{kind}/{name}", app.hash_of(app.library.find(kind, name), progress)
+        except (ModelMissingError, ModelFileError):  # the node that needs it says so, if one does
+            continue
+
+
+def pictures_of(app: App, graph: Graph) -> Iterator[tuple[str, dict[str, str]]]:
+    """(name, {"path", "sha256"}) of every picture that the graph reads and that is there."""
+    for _, name in _named(app, graph, "images"):
+        try:
+            path = app.run_folders().picture(name)
+        except ImageFileError:  # as above
+            continue
+        yield name, {"path": str(path.absolute()), "sha256": _sha256(path)}
 
 
 def versions() -> dict[str, str]:
@@ -58,20 +82,106 @@ def versions() -> dict[str, str]:
     return {"sfumato": sfumato.__version__, **{name: version(name) for name in ("torch", "diffusers", "transformers")}}
 
 
-def changes(record: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between the record of a picture and this machine, in words."""
+def adopt(app: App, record: Any, graph: Graph) -> list[str]:
+    """Let the pictures and models that the record names by path be found, where they are still the same; says what is not.
+
+    A picture that was moved is found in the input folder, under any name. Raises ImageFileError for one that is gone.
+    """
     words = []
-    for what, then in (record.get("versions") or {}).items():
-        if now["versions"].get(what) != then:
-            words.append(f"{what} was {then}, is {now['versions'].get(what)}")
-    for what, then in (record.get("models") or {}).items():
-        if now["models"].get(what) != then:
-            words.append(f"the model {what} is not the same file")
-    for what in ("device", "precision"):
-        if record.get(what) not in (None, now[what]):
-            words.append(f"{what} was {record[what]}, is {now[what]}")
+    for _, name in _named(app, graph, "images"):
+        words += _adopt_picture(app, name, _table(_table(record, "pictures"), name))
+    for key, path in _table(record, "model_files").items():
+        kind, _, name = key.partition("/")
+        if isinstance(path, str) and kind in app.library.kinds and name not in app.library.names(kind):
+            _adopt_model(app, ModelFile(kind, name, Path(path)), _table(record, "models").get(key))
     return words
 
 
-def _fingerprint(path: Path) -> dict[str, str]:
-    return {"path": str(path.absolute()), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+def changes(record: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between the record of a picture and that of a new run (`hidden["record"]`), in words."""
+    words = []
+    for what, then in _table(record, "versions").items():
+        if now["versions"].get(what) != then:
+            words.append(f"{what} was {then}, is {now['versions'].get(what, 'not there')}")
+    for what, then in _table(record, "machine").items():
+        if now["machine"].get(what) != then:
+            words.append(f"{what} was {then}, is {now['machine'].get(what, 'unknown')}")
+    for what, then in _table(record, "models").items():
+        if what in now["models"] and now["models"][what] != then:
+            words.append(f"the model {what} is not the same file")
+    for what, entry in _table(record, "pictures").items():
+        if isinstance(entry, dict) and what in now["pictures"] and now["pictures"][what]["sha256"] != entry.get("sha256"):
+            words.append(f"the picture {what} is not the same file")
+    rung = record.get("rung")
+    return [*words, f"the memory rung was {rung}, is {now['rung']}"] if rung and rung != now.get("rung", rung) else words
+
+
+def _typed_files(app: App, graph: Graph) -> dict[str, str]:
+    """`kind/name` -> path of the models that lie outside the model folders."""
+    found = {}
+    for kind, name in _named(app, graph, "models"):
+        if name in app.library.names(kind) and app.library.is_typed(file := app.library.find(kind, name)):
+            found[f"{kind}/{name}"] = str(file.path)
+    return found
+
+
+def _named(app: App, graph: Graph, wanted: str) -> list[tuple[str, str]]:
+    """(kind, name) of everything that the nodes choose from one source (`images`, `models`), each once."""
+    found: dict[tuple[str, str], None] = {}
+    for node in graph.nodes.values():
+        node_type = app.catalogue.get(node.type)
+        for socket in node_type.inputs if node_type else ():
+            value = node.inputs.get(socket.name)
+            source, _, kind = (socket.source or "").partition(":")
+            if isinstance(value, str) and source == wanted:
+                found[kind_of(kind), value] = None
+            elif isinstance(value, str) and socket.type == "STRING" and wanted == "models":
+                found |= {("embeddings", name): None for name in _EMBEDDING.findall(value)}
+    return list(found)
+
+
+def _adopt_model(app: App, file: ModelFile, digest: Any) -> None:
+    if file.path.suffix == ".safetensors" and _is_ordinary(file.path) and app.hash_of(file) == digest:
+        app.library.know(file.kind, file.path, file.name)
+
+
+def _adopt_picture(app: App, name: str, entry: Mapping[str, Any]) -> list[str]:
+    digest, path, folders = entry.get("sha256"), entry.get("path"), app.run_folders()
+    if isinstance(path, str) and _is_same(Path(path), digest):
+        app.pictures[name] = Path(path)
+        return []
+    for other in folders.names() if digest else ():
+        if _is_same(folders.picture(other), digest):
+            app.pictures[name] = folders.picture(other)
+            return []
+    try:
+        folders.picture(name)
+    except ImageFileError as error:
+        remedy = f"Put the same picture into {folders.input}, under any name."
+        raise ImageFileError(f"the picture {name!r} that it was made from is not there any more", str(path or ""), remedy) from error
+    return [] if digest is None else [f"the picture {name} has changed since"]
+
+
+def _is_same(path: Path, digest: Any) -> bool:
+    return _is_ordinary(path) and path.stat().st_size <= MOST_FILE_BYTES and _sha256(path) == digest
+
+
+def _is_ordinary(path: Path) -> bool:
+    """Whether this is an ordinary file: what a stranger names may be a device that never ends."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ImageFileError(f"the file cannot be read ({error.strerror})", str(path)) from error
+
+
+def _table(record: Any, name: str) -> Mapping[str, Any]:
+    """A part of a record that may come from a stranger; empty if it is none."""
+    part = record.get(name) if isinstance(record, dict) else None
+    return part if isinstance(part, dict) else {}

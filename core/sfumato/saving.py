@@ -12,7 +12,7 @@ import sfumato
 from sfumato.errors import SaveError
 from sfumato.images.metadata import PictureMetadata
 from sfumato.images.parameters import SAMPLER_LABELS, SCHEDULE_LABELS, Parameters, format_parameters
-from sfumato.images.writing import write_image
+from sfumato.images.writing import Written, write_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,24 +20,36 @@ if TYPE_CHECKING:
 
     from sfumato.nodes import NodeContext
     from sfumato.request import GenerateRequest
+    from sfumato.settings import PictureSettings
 
 _COUNTED = re.compile(r"_(\d{5,})_?\.\w+$")
 
 
 def save_images(ctx: NodeContext, images: NDArray[np.float32], prefix: str, where: str) -> dict[str, Any]:
-    """Write a batch [B,H,W,3] below the `output` or `temp` folder and return what clients are told: {"images": [...]}.
+    """Write a batch [B,H,W,3] below the `output` or `temp` folder and return what clients are told: {"images": [...], "warnings"?: [...]}.
 
     `prefix` may name sub-folders (`trees/oak`) and hold `%date:yyyy-MM-dd%`, `%width%`, `%height%`; it cannot leave the folder.
     """
-    root = ctx.folders.output if where == "output" else ctx.folders.temp
+    root, how = ctx.folders.output if where == "output" else ctx.folders.temp, ctx.folders.how
     folder, stem = place_for(root, _filled(prefix, images.shape[2], images.shape[1]))
     number = next_number(folder, stem)
-    shown = []
+    shown: dict[str, Any] = {"images": []}
     for index, pixels in enumerate(images):
-        name = f"{stem}_{number + index:05}_.png"
-        write_image(folder / name, pixels, metadata_of(ctx.hidden, ctx.node_id, index), make_parents=True)
-        shown.append({"filename": name, "subfolder": folder.relative_to(root).as_posix().removeprefix("."), "type": where})
-    return {"images": shown}
+        name = f"{stem}_{number + index:05}_.{how.format}"
+        carried = metadata_of(ctx.hidden, ctx.node_id, index, rung_of(ctx.services))
+        written = save_picture(folder / name, pixels, carried, how, make_parents=True)
+        shown["images"].append({"filename": name, "subfolder": folder.relative_to(root).as_posix().removeprefix("."), "type": where})
+        if written.warnings:
+            shown.setdefault("warnings", []).extend(f"{name}: {warning}" for warning in written.warnings)
+    return shown
+
+
+def save_picture(
+    path: Path, pixels: NDArray[Any], carried: PictureMetadata, how: PictureSettings, *, make_parents: bool = False
+) -> Written:
+    """Write one picture as the settings say: the one way in which commands and nodes do it."""
+    metadata = carried if how.carry else None
+    return write_image(path, pixels, metadata, lossless=how.lossless, quality=how.quality, make_parents=make_parents)
 
 
 def place_for(root: Path, prefix: str) -> tuple[Path, str]:
@@ -53,9 +65,9 @@ def place_for(root: Path, prefix: str) -> tuple[Path, str]:
     return folder, parts[-1]
 
 
-def metadata_of(hidden: Mapping[str, Any], target: str = "", index: int = 0) -> PictureMetadata:
+def metadata_of(hidden: Mapping[str, Any], target: str, index: int, rung: str) -> PictureMetadata:
     """What a picture of this run carries. `target` is the node that saved it, `index` its place in the batch."""
-    record = {**hidden.get("record", {}), "target": target, "index": index}
+    record = {**hidden.get("record", {}), "rung": rung, "target": target, "index": index}
     return PictureMetadata(
         prompt=hidden.get("prompt"),
         workflow=(hidden.get("extra_pnginfo") or {}).get("workflow"),
@@ -65,7 +77,13 @@ def metadata_of(hidden: Mapping[str, Any], target: str = "", index: int = 0) -> 
     )
 
 
-def parameters_of(request: GenerateRequest, model_hash: str, clip_skip: int) -> str:
+def rung_of(services: Any) -> str:
+    """The highest rung of the memory ladder that the engine has needed in this run."""
+    rungs = getattr(services, "rungs", None)
+    return rungs[-1] if rungs else "full"
+
+
+def parameters_of(request: GenerateRequest, model_hash: str) -> str:
     """The A1111-style text for a request."""
     fields = {
         "Steps": str(request.steps),
@@ -75,14 +93,21 @@ def parameters_of(request: GenerateRequest, model_hash: str, clip_skip: int) -> 
         "Seed": str(request.seed),
         "Size": f"{request.width}x{request.height}",
         "Model hash": model_hash,
-        "Model": request.model,
+        "Model": _bare(request.model),
+        "VAE": _bare(request.vae),
     }
     if request.image is not None:
         fields["Denoising strength"] = str(request.strength)
-    if clip_skip > 1:
-        fields["Clip skip"] = str(clip_skip)
+    if request.clip_skip > 1:
+        fields["Clip skip"] = str(request.clip_skip)
     fields["Version"] = f"sfumato {sfumato.__version__}"
-    return format_parameters(Parameters(request.prompt, request.negative, {k: v for k, v in fields.items() if v}))
+    # LoRAs stand in the prompt, because this is where readers of such texts look for them.
+    prompt = " ".join([request.prompt, *(f"<lora:{_bare(lora.name)}:{lora.weight:g}>" for lora in request.loras)])
+    return format_parameters(Parameters(prompt, request.negative, {k: v for k, v in fields.items() if v}))
+
+
+def _bare(model: str) -> str:
+    return model.removesuffix(".safetensors")
 
 
 def _filled(prefix: str, width: int, height: int) -> str:
@@ -96,11 +121,16 @@ def _filled(prefix: str, width: int, height: int) -> str:
 
 
 def next_number(folder: Path, stem: str) -> int:
-    """One more than the highest number among the files `stem_00001_.png` of a folder."""
+    """One more than the highest number among the files `stem_00001_.png` of a folder. Raises SaveError for what is no folder."""
     taken = [0]
-    if folder.is_dir():
-        for path in folder.iterdir():
-            match = _COUNTED.search(path.name)
-            if match and path.name[: match.start()] == stem:
-                taken.append(int(match.group(1)))
+    try:
+        names = [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        return 1
+    except OSError as error:
+        raise SaveError(f"the folder cannot be read ({error.strerror})", str(folder), "Choose another folder.") from error
+    for name in names:
+        match = _COUNTED.search(name)
+        if match and name[: match.start()] == stem:
+            taken.append(int(match.group(1)))
     return max(taken) + 1

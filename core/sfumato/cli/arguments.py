@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
+from dataclasses import dataclass
 from pathlib import Path
+
+from sfumato.app import App
+from sfumato.errors import BadFileError
+from sfumato.paths import Folders
+from sfumato.settings import Settings, load_settings
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 def with_number(text: str) -> tuple[str, float | None]:
@@ -17,13 +26,27 @@ def with_number(text: str) -> tuple[str, float | None]:
     return text, None
 
 
-def control(text: str) -> tuple[str, str, float | None]:
-    """`KIND:IMAGE[:STRENGTH]`."""
+@dataclass(frozen=True)
+class Control:
+    """`--control`: the kind of control, the picture, the ControlNet if it is named, and how strongly it counts if that is said."""
+
+    kind: str
+    image: str
+    model: str = ""
+    strength: float | None = None
+
+
+def control(text: str) -> Control:
+    """`KIND[=MODEL]:IMAGE[:STRENGTH]`."""
     kind, colon, rest = text.partition(":")
+    if "=" in kind and re.fullmatch(r"[^=]+=[A-Za-z]", kind) and rest[:1] in ("\\", "/"):  # KIND=C:\net.safetensors:IMAGE
+        more, colon, rest = rest.partition(":")
+        kind = f"{kind}:{more}"
+    kind, _, model = kind.partition("=")
     image, strength = with_number(rest)
     if not colon or not kind or not image:
-        raise argparse.ArgumentTypeError(f"{text!r} is not KIND:IMAGE[:STRENGTH], such as canny:edges.png:0.8")
-    return kind, image, strength
+        raise argparse.ArgumentTypeError(f"{text!r} is not KIND[=MODEL]:IMAGE[:STRENGTH], such as canny:edges.png:0.8")
+    return Control(kind, image, model, strength)
 
 
 def borders(text: str) -> tuple[int, int, int, int]:
@@ -35,20 +58,35 @@ def borders(text: str) -> tuple[int, int, int, int]:
     return left, top, right, bottom
 
 
+def add_settings_option(parser: argparse.ArgumentParser) -> None:
+    """For every command that reads the settings."""
+    parser.add_argument("--ignore-settings", action="store_true", help="do as if there were no settings.toml")
+
+
 def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """How the engine runs."""
+    """How the engine runs; counts more than the settings."""
     parser.add_argument("--cpu", action="store_true", help="do not use a graphics card")
-    parser.add_argument(
-        "--precision", default="auto", choices=("auto", "float32", "bfloat16", "float16"), help="the number format of networks"
-    )
+    parser.add_argument("--precision", choices=PRECISIONS, help="the number format of networks")
+    add_settings_option(parser)
 
 
-def existing_file(text: str) -> Path:
-    """A path to a file that is there."""
-    path = Path(text).expanduser()
-    if not path.is_file():
-        raise argparse.ArgumentTypeError(f"there is no file {text!r}")
-    return path
+def app_of(options: argparse.Namespace) -> App:
+    """The kernel that a command's options ask for."""
+    folders = Folders.of_user()
+    try:
+        settings = Settings() if options.ignore_settings else load_settings(folders.settings_file)
+    except BadFileError as error:
+        error.remedy = f"{error.remedy} Or go on without it: --ignore-settings."
+        raise
+    return App.make(folders, settings=settings, cpu=getattr(options, "cpu", False), precision=getattr(options, "precision", None))
+
+
+def path_of(text: str) -> Path:
+    """A path as the user typed it, `~` understood."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # `~somebody` whom the system does not know
+        return Path(text)
 
 
 def _number(text: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import sys
@@ -10,8 +11,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from sfumato.errors import NodeError, SfumatoError, WorkflowError
 from sfumato.events import NodeProgressed
-from sfumato.progress import CancelFlag
+from sfumato.faults import Fault
+from sfumato.progress import CancelFlag, Step
 
 WIDTH = 28
 
@@ -25,8 +28,12 @@ class Bar:
 
     def hear(self, event: Any) -> None:
         """Takes any event of a run."""
-        if self._on and isinstance(event, NodeProgressed) and event.step.total:
-            step = event.step
+        if isinstance(event, NodeProgressed):
+            self.step(event.step)
+
+    def step(self, step: Step) -> None:
+        """Takes one step of any work."""
+        if self._on and step.total:
             filled = round(WIDTH * step.done / step.total)
             self._draw(f"{step.what:<20.20} [{'=' * filled}{' ' * (WIDTH - filled)}] {step.done}/{step.total}")
 
@@ -62,9 +69,39 @@ def cancel_on_interrupt() -> Iterator[CancelFlag]:
             signal.signal(number, handler)
 
 
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """For every command that gives a result."""
+    parser.add_argument("--json", action="store_true", help="the last line of stdout is one JSON object")
+
+
 def print_json(data: Mapping[str, Any]) -> None:
     """One object on one line of stdout. Text that is no valid Unicode is escaped."""
     print(json.dumps(data, ensure_ascii=True, default=str))
+
+
+def error_json(error: SfumatoError) -> dict[str, Any]:
+    """An error as `--json` tells it."""
+    found: dict[str, Any] = {"kind": type(error).__name__, "what": error.what, "where": error.where, "remedy": error.remedy}
+    found["exit_code"] = error.exit_code
+    if isinstance(error, NodeError):
+        found |= {"node_id": error.node_id, "node_type": error.node_type}
+    if isinstance(error, WorkflowError):
+        found["faults"] = [fault_json(fault) for fault in error.faults]
+    return found
+
+
+def fault_json(fault: Fault) -> dict[str, Any]:
+    """One fault of a workflow."""
+    return {
+        "node_id": fault.node_id,
+        "node_type": fault.node_type,
+        "input_name": fault.input_name,
+        "type": fault.type,
+        "message": fault.message,
+        "details": fault.details,
+        "remedy": fault.remedy,
+        "extra_info": dict(fault.extra_info),
+    }
 
 
 def note(words: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -88,7 +89,9 @@ class ModelLibrary:
 
         A file outside the model folders is known under its own name from now on, to `find` and `names` as well.
         """
-        path = Path(text).expanduser()
+        path = Path(text)
+        with suppress(RuntimeError):  # `~somebody` whom the system does not know
+            path = path.expanduser()
         if text not in self._models(kind) and _is_model(path):
             return self.know(kind, path)
         return self.find(kind, text)
