@@ -28,6 +28,9 @@ class Budget:
     faults: int = 1000
 
 
+JsonPath: TypeAlias = tuple[Any, ...]
+"""From the root "$" down: names of objects and numbers of lists."""
+
 _MOST_DIGITS = 40
 _LARGEST_SLOT = 1 << 16
 
@@ -43,7 +46,16 @@ def read_api(source: str | bytes | Any, *, where: str = "", budget: Budget | Non
     try:
         value = reader.parse(source) if isinstance(source, (str, bytes, bytearray)) else source
         return reader.graph(value)
-    except _Refused:
+    except Refused:
+        raise workflow_error(reader.faults, where) from None
+
+
+def parse(source: str | bytes | bytearray, *, where: str = "", budget: Budget | None = None) -> Any:
+    """The JSON value of a workflow's text in any format, its size and nesting checked first. Raises WorkflowError."""
+    reader = _Reader(budget or Budget())
+    try:
+        return reader.parse(source)
+    except Refused:
         raise workflow_error(reader.faults, where) from None
 
 
@@ -52,8 +64,31 @@ def is_ui_format(value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("nodes"), list) and ("links" in value or "last_node_id" in value)
 
 
-class _Refused(Exception):
-    """The reader has found faults, and cannot go on."""
+class Refused(Exception):
+    """A reading has found faults, and cannot go on."""
+
+
+class Findings:
+    """The faults of one reading so far. It ends where there are too many, or one that leaves nothing to go on with."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._most = budget.faults
+        self.faults: list[Fault] = []
+
+    def add(self, path: JsonPath, type: str, message: str, details: str, *, remedy: str = "", **place: str) -> None:
+        """Note a fault at `path`; `place` may give node_id, node_type and input_name. Raises Refused at the fault too many."""
+        if len(self.faults) >= self._most:
+            self.refuse("too_many_faults", f"there are more than these {self._most} faults")
+        written = json_path(path)
+        node = {"node_id": "", "node_type": "", **place}
+        self.faults.append(
+            Fault(type=type, message=message, details=f"{details}, at {written}", extra_info={"path": written}, remedy=remedy, **node)
+        )
+
+    def refuse(self, type: str, message: str, details: str = "", remedy: str = "") -> NoReturn:
+        """Note a fault of the whole file, and end the reading: raises Refused."""
+        self.faults.append(Fault("", "", type, message, details, {"path": "$"}, remedy=remedy))
+        raise Refused
 
 
 class _Twice(dict[str, Any]):
@@ -67,7 +102,12 @@ class _Reader:
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self.faults: list[Fault] = []
+        self._findings = Findings(budget)
+        self._add, self._refuse = self._findings.add, self._findings.refuse
+
+    @property
+    def faults(self) -> list[Fault]:
+        return self._findings.faults
 
     # --- Text ----------------------------------------------------------------------------------------------------------
 
@@ -108,7 +148,7 @@ class _Reader:
     # --- Graph ---------------------------------------------------------------------------------------------------------
 
     def graph(self, value: Any) -> Graph:
-        root: _Path = ("$",)
+        root: JsonPath = ("$",)
         if is_ui_format(value):
             remedy = "Export it in API format: in ComfyUI, menu Workflow, Export (API)."
             self._refuse("ui_format", "this is a workflow as the editor saves it, not in API format", remedy=remedy)
@@ -123,10 +163,10 @@ class _Reader:
         self._check_values(root, value)
         nodes = {str(key): self._node((*root, key), str(key), entry) for key, entry in value.items()}
         if self.faults:
-            raise _Refused
+            raise Refused
         return Graph(nodes)
 
-    def _node(self, path: _Path, key: str, entry: Any) -> Node:
+    def _node(self, path: JsonPath, key: str, entry: Any) -> Node:
         if not isinstance(entry, dict):
             self._add(path, "invalid_prompt", "a node is an object", f"this is {shown(entry)}", node_id=key)
             return Node("")
@@ -142,7 +182,7 @@ class _Reader:
         title = meta.get("title") if isinstance(meta, dict) else None
         return Node(kind, read, title if isinstance(title, str) else "")
 
-    def _input(self, path: _Path, key: str, kind: str, value: Any) -> Any:
+    def _input(self, path: JsonPath, key: str, kind: str, value: Any) -> Any:
         if isinstance(value, dict) and value.keys() == {"__value__"}:
             return value["__value__"]
         if not isinstance(value, list):
@@ -154,9 +194,9 @@ class _Reader:
         self._add(path, "bad_linked_input", "this list is no link", f"{len(value)} items", remedy=remedy, **place)
         return None
 
-    def _check_values(self, root: _Path, value: Any) -> None:
+    def _check_values(self, root: JsonPath, value: Any) -> None:
         """Keys and values that no node could take; also the depth and number of those that were not parsed here."""
-        todo: list[tuple[_Path, Any]] = [(root, value)]
+        todo: list[tuple[JsonPath, Any]] = [(root, value)]
         seen = 0
         while todo:
             path, each = todo.pop()
@@ -170,33 +210,16 @@ class _Reader:
                 todo.extend(((*path, key), item) for key, item in each.items())
             elif isinstance(each, (list, tuple)):
                 todo.extend(((*path, place), item) for place, item in enumerate(each))
-            elif (trouble := _trouble_with(each)) is not None:
+            elif (trouble := trouble_with(each)) is not None:
                 self._add(path, *trouble)
 
-    def _check_keys(self, path: _Path, value: dict[Any, Any]) -> None:
+    def _check_keys(self, path: JsonPath, value: dict[Any, Any]) -> None:
         for key in value.repeated if isinstance(value, _Twice) else ():
             self._add(path, "duplicate_key", "a name stands twice in one object", shown(key))
         for key in value:
-            if not isinstance(key, str) or not key or _trouble_with(key):
+            if not isinstance(key, str) or not key or trouble_with(key):
                 self._add(path, "bad_text", "this cannot be a name", shown(key))
 
-    # --- Faults --------------------------------------------------------------------------------------------------------
-
-    def _add(self, path: _Path, type: str, message: str, details: str, *, remedy: str = "", **place: str) -> None:
-        if len(self.faults) >= self._budget.faults:
-            self._refuse("too_many_faults", f"there are more than these {self._budget.faults} faults")
-        written = _written(path)
-        node = {"node_id": "", "node_type": "", **place}
-        self.faults.append(
-            Fault(type=type, message=message, details=f"{details}, at {written}", extra_info={"path": written}, remedy=remedy, **node)
-        )
-
-    def _refuse(self, type: str, message: str, details: str = "", remedy: str = "") -> NoReturn:
-        self.faults.append(Fault("", "", type, message, details, {"path": "$"}, remedy=remedy))
-        raise _Refused
-
-
-_Path: TypeAlias = tuple[Any, ...]
 
 _STRINGS = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _NOT_BRACKETS = re.compile(r"[^\[\]{}]++")
@@ -229,8 +252,8 @@ def _integer(digits: str) -> int:
     return int(digits[: _MOST_DIGITS + 2])
 
 
-def _trouble_with(value: Any) -> tuple[str, str, str] | None:
-    """(type, message, details) of a value that cannot be in a workflow."""
+def trouble_with(value: Any) -> tuple[str, str, str] | None:
+    """(type, message, details) of a single value that cannot be in a workflow: half a character, a huge number, NaN; else None."""
     if isinstance(value, str):
         if value.isascii() or not _SURROGATE.search(value):
             return None
@@ -259,7 +282,7 @@ def _slot(value: Any) -> int | None:
     return int(value)
 
 
-def _written(path: _Path) -> str:
+def json_path(path: JsonPath) -> str:
     """A JSON path: $.4.inputs.steps, $["a b"][0]."""
     parts = []
     for part in path[1:]:
