@@ -35,6 +35,13 @@ def test_every_package_stands_in_the_import_contracts() -> None:
     assert packages == set(PROJECT["tool"]["importlinter"]["root_packages"])
 
 
+def test_every_module_of_core_but_the_engine_is_forbidden_torch() -> None:
+    contract = next(c for c in PROJECT["tool"]["importlinter"]["contracts"] if c["name"].startswith("torch"))
+    modules = {f"sfumato.{p.stem}" for p in (ROOT / "core" / "sfumato").iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
+    free = {"sfumato.__init__", "sfumato.engine", "sfumato.bench"}
+    assert modules - free <= set(contract["source_modules"])
+
+
 def test_every_module_says_what_lives_there() -> None:
     silent = []
     for root in ROOTS:
