@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sfumato.engine.empty_network import empty_network
 from sfumato.engine.handles import ControlHandle
 from sfumato.engine.services import Services
 from sfumato.engine.weights_file import Plan, fill, plan
@@ -22,8 +23,6 @@ from sfumato_control.original import ORIGINAL_PREFIXES, config_of, converter
 from sfumato_control.unit import SdControlUnit
 
 Config = Mapping[str, Any]
-
-_MOST_LAYERS = 64
 
 _OTHERS = {
     "lora_controlnet": "a Control-LoRA",
@@ -48,7 +47,9 @@ def load_control(file: ModelFile, services: Services, progress: Progress) -> Con
     changed = max((source.file.stat().st_mtime_ns for source in sources.values()), default=0)
     key = f"{file.path}:{changed}:controlnet"
     weights = services.residency.add(
-        key, lambda how: fill(_empty(config, file.path), sources, dtype, how, "controlnet"), expected=parameters * dtype.itemsize
+        key,
+        lambda how: fill(empty_network(_build, config, str(file.path)), sources, dtype, how, "controlnet"),
+        expected=parameters * dtype.itemsize,
     )
     with services.residency.use(weights, progress=progress):
         return ControlHandle(file.name, SdControlUnit(file.name, int(config["cross_attention_dim"])), weights, dtype)
@@ -91,24 +92,8 @@ def _refuse_other_families(config: Config, path: Path) -> None:
         raise ModelFileError(f"this ControlNet was made for {other or 'another family of models'}", str(path), remedy)
 
 
-def _empty(config: Config, path: Path) -> nn.Module:
-    """The network without weights. diffusers is imported here, because that takes seconds."""
-    _refuse_wild_counts(config, path)
-    from accelerate import init_empty_weights
-    from diffusers import ControlNetModel
+def _build(config: dict[str, Any]) -> nn.Module:
+    from diffusers import ControlNetModel  # takes seconds
 
-    try:
-        with init_empty_weights():
-            network: nn.Module = ControlNetModel.from_config(dict(config))
-    except (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError) as error:
-        raise ModelFileError(f"no network can be built from its configuration ({error})", str(path), "Get it again.") from error
+    network: nn.Module = ControlNetModel.from_config(config)
     return network
-
-
-def _refuse_wild_counts(config: Config, path: Path) -> None:
-    """Even without weights, a network of a million layers takes hours to build."""
-    for name in ("layers_per_block", "transformer_layers_per_block", "block_out_channels", "conditioning_embedding_out_channels"):
-        value = config.get(name, 1)
-        counts = [len(value), *(v for v in value if name.startswith("transformer"))] if isinstance(value, list) else [value]
-        if not all(isinstance(number, int) and 0 < number <= _MOST_LAYERS for number in counts):
-            raise ModelFileError(f"its configuration gives {name} as {str(value)[:80]}", str(path), "Get it again.")

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from sfumato.bounded_json import JsonFault, read_json
+from sfumato.engine.empty_network import empty_network
 from sfumato.engine.weights_file import Convert, Plan, fill, plan
 from sfumato.errors import ModelFileError
 from sfumato.models.safetensors_file import read_header
@@ -42,7 +43,8 @@ class Component:
 
     def load(self, dtype: torch.dtype, progress: Progress) -> nn.Module:
         """Build the network without weights and fill it, a tensor at a time."""
-        return fill(_build(self.kind, self.config), self.sources, dtype, progress, self.kind)
+        where = str(next((source.file for source in self.sources.values()), self.kind))
+        return fill(empty_network(_builder(self.kind), self.config, where), self.sources, dtype, progress, self.kind)
 
 
 @dataclass(frozen=True)
@@ -173,21 +175,17 @@ _ORIGINAL: Mapping[str, tuple[str, Callable[[Config], Convert] | None]] = {
 }
 
 
-def _build(kind: str, config: Config) -> nn.Module:
-    """The network with meta parameters. Its library is imported here, because that takes seconds."""
-    from accelerate import init_empty_weights
+def _builder(kind: str) -> Callable[[dict[str, Any]], nn.Module]:
+    """What makes a network of a configuration. Its library is imported when it is called, because that takes seconds."""
 
-    with init_empty_weights():
-        if kind == "unet":
-            from diffusers import UNet2DConditionModel
-
-            network: nn.Module = UNet2DConditionModel.from_config(dict(config))
-        elif kind == "vae":
-            from diffusers import AutoencoderKL
-
-            network = AutoencoderKL.from_config(dict(config))
-        else:
+    def build(config: dict[str, Any]) -> nn.Module:
+        if kind == "text_encoder":
             from transformers import CLIPTextConfig, CLIPTextModel
 
-            network = CLIPTextModel(CLIPTextConfig.from_dict(dict(config)))
-    return network
+            return CLIPTextModel(CLIPTextConfig.from_dict(config))  # type: ignore[no-any-return]
+        from diffusers import AutoencoderKL, UNet2DConditionModel
+
+        network: nn.Module = (UNet2DConditionModel if kind == "unet" else AutoencoderKL).from_config(config)
+        return network
+
+    return build
