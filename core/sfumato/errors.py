@@ -7,6 +7,7 @@
     │   └── BadValueError            one value (a size, a sampler's name, a seed) is wrong
     ├── BadFileError             3   a file that was read is wrong
     │   ├── ImageFileError           a picture
+    │   ├── DocumentFileError        a layered document
     │   ├── ModelFileError           a checkpoint, LoRA, embedding ...
     │   └── WorkflowError            a workflow: carries every fault of the graph at once
     ├── ModelMissingError        4   a model that was asked for is not there
@@ -59,6 +60,10 @@ class BadFileError(SfumatoError):
 
 class ImageFileError(BadFileError):
     """A picture cannot be read, is too large for the budget, or has the wrong size."""
+
+
+class DocumentFileError(BadFileError):
+    """A layered document, or a journal of one, is corrupt, hostile, or too large for the budget."""
 
 
 class ModelFileError(BadFileError):
