@@ -27,7 +27,7 @@ from sfumato_resources.world.questions import edge_agreement, find_object, groun
 from sfumato_resources.world.scenes import sample_scene
 
 STEPS: Final = 20
-GUIDANCE: Final = 6.0
+GUIDANCE: Final = 3.5
 _BATCH: Final = 20
 Make = Callable[..., list[Image.Image]]
 

@@ -19,7 +19,7 @@ from sfumato_resources.world.checker import Checker, Found, Reading
 from sfumato_resources.world.drawing import draw
 from sfumato_resources.world.scenes import COLUMNS, ROWS, Scene, Thing, place_of, sample_scene
 
-MINIMUM_FIT: Final = 0.2
+MINIMUM_FIT: Final = 0.1
 """A thing that explains less than this of what is around it is a smear: its kind and colour do not count. True drawings reach 0.5."""
 
 
