@@ -16,6 +16,7 @@ import torch
 
 from sfumato_resources.recipe.__main__ import main
 from sfumato_resources.recipe.data import chunk_scenes, roughened
+from sfumato_resources.recipe.decoder import mottled
 from sfumato_resources.recipe.diffusion import alphas_cumprod, noised
 from sfumato_resources.recipe.lanes import Lane
 from sfumato_resources.recipe.lora import kohya_key
@@ -154,6 +155,13 @@ def test_kohya_keys_are_those_that_its_readers_know() -> None:
 def test_degraded_crops_are_half_as_large() -> None:
     crop = np.full((96, 96, 3), 128, np.uint8)
     assert degraded(crop, random.Random(0)).shape == (48, 48, 3)
+
+
+def test_mottled_latents_are_near_the_clean_ones_and_some_are_clean() -> None:
+    latents = torch.zeros(400, 4, 10, 10)
+    strength = mottled(latents, torch.Generator().manual_seed(0)).std((1, 2, 3))
+    assert 0.1 < (strength == 0).float().mean() < 0.3
+    assert 0.1 < strength.max() < 0.4
 
 
 def test_whitening_changes_the_latents_and_not_the_pictures() -> None:

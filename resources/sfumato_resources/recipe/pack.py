@@ -59,7 +59,7 @@ def pipeline(workdir: Path) -> Any:
         steps_offset=1,
     )
     return StableDiffusionPipeline(
-        vae=read_vae(workdir / "vae"),
+        vae=read_vae(workdir / ("decoder" if (workdir / "decoder" / "config.json").exists() else "vae")),
         text_encoder=read_text_encoder(workdir / "text_encoder"),
         tokenizer=read_tokenizer(workdir / "tokenizer"),
         unet=read_unet(workdir / "unet"),

@@ -35,6 +35,7 @@ class Preset:
     text_width: int
     text_layers: int
     vae: Plan
+    decoder: Plan
     text: Plan
     unet: Plan
     upscaler: Plan
@@ -53,6 +54,7 @@ CPU128: Final = Preset(
     text_width=128,
     text_layers=3,
     vae=Plan(2500, 5, 1.5e-3, warmup=60, ema=0.995, weight_decay=1e-4),
+    decoder=Plan(1500, 8, 8e-4, warmup=50, ema=0.99),
     text=Plan(4500, 192, 2e-3, warmup=80, weight_decay=0.01),
     unet=Plan(10_000, 28, 1e-3, ema=0.9985, weight_decay=0.01),
     upscaler=Plan(2400, 8, 2e-3, ema=0.99),
@@ -71,6 +73,7 @@ SMOKE: Final = Preset(
     text_width=32,
     text_layers=1,
     vae=Plan(2, 1, 1e-3),
+    decoder=Plan(2, 1, 1e-3),
     text=Plan(2, 4, 1e-3),
     unet=Plan(2, 2, 1e-3),
     upscaler=Plan(2, 1, 1e-3),
@@ -90,6 +93,7 @@ GPU256: Final = Preset(
     text_width=128,
     text_layers=3,
     vae=Plan(12_000, 64, 1e-3, warmup=200, ema=0.998, weight_decay=1e-4),
+    decoder=Plan(6000, 64, 6e-4, warmup=100, ema=0.998),
     text=Plan(8000, 512, 2e-3, warmup=80, weight_decay=0.01),
     unet=Plan(40_000, 512, 8e-4, warmup=500, ema=0.9995, weight_decay=0.01),
     upscaler=Plan(8000, 64, 1e-3, ema=0.998),

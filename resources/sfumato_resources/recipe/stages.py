@@ -12,6 +12,7 @@ from typing import Any, Final
 from sfumato_resources.recipe.card import write_card
 from sfumato_resources.recipe.controlnet import train_controlnet
 from sfumato_resources.recipe.data import draw_chunks
+from sfumato_resources.recipe.decoder import train_decoder
 from sfumato_resources.recipe.embedding import train_embedding
 from sfumato_resources.recipe.lanes import run_in_lanes
 from sfumato_resources.recipe.lora import STYLES, train_lora
@@ -61,6 +62,10 @@ def _latents(run: Run) -> None:
     run.train(encode_chunks, run.folder("pictures"), run.folder("vae"), run.folder("latents"))
 
 
+def _decoder(run: Run) -> None:
+    run.train(train_decoder, run.workdir, run.folder("decoder"))
+
+
 def _unet(run: Run) -> None:
     run.train(train_unet, run.workdir, run.folder("unet"), run.unet_from)
 
@@ -105,6 +110,7 @@ STAGES: Final[dict[str, Callable[[Run], None]]] = {
     "vae": _vae,
     "text": _text,
     "latents": _latents,
+    "decoder": _decoder,
     "unet": _unet,
     "upscaler": _upscaler,
     "controlnet-canny": _controlnet_canny,
