@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -208,7 +208,7 @@ class _FunctionNode:
 
     def run(self, ctx: NodeContext, inputs: Mapping[str, Any]) -> Any:
         answer = self._function(ctx=ctx, **inputs) if self._wants_ctx else self._function(**inputs)
-        return self._later(answer) if inspect.isawaitable(answer) else self._tidy(answer)
+        return _Later(answer, self._tidy) if inspect.isawaitable(answer) else self._tidy(answer)
 
     def needs(self, inputs: Mapping[str, Any]) -> Any:
         ask = getattr(self._object, "needs", None)
@@ -225,14 +225,26 @@ class _FunctionNode:
         ask = getattr(self._object, "validate", None)
         return ask(**_taken(ask, inputs)) if ask else None
 
-    async def _later(self, answer: Any) -> Any:
-        return self._tidy(await answer)
-
     def _tidy(self, answer: Any) -> Any:
         """One value that is annotated as such becomes a tuple of one; nothing becomes an empty tuple."""
         if isinstance(answer, (Result, Blocked)) or not self._bare:
             return answer
         return () if answer is None else (answer,)
+
+
+class _Later:
+    """What an awaitable gives, tidied. Unlike a coroutine around a coroutine it can be closed before it has begun."""
+
+    def __init__(self, awaitable: Awaitable[Any], tidy: Callable[[Any], Any]) -> None:
+        self._awaitable, self._tidy = awaitable, tidy
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        answer = yield from self._awaitable.__await__()
+        return self._tidy(answer)
+
+    def close(self) -> None:
+        if inspect.iscoroutine(self._awaitable):
+            self._awaitable.close()
 
 
 def _maker(target: Any, function: Callable[..., Any]) -> Callable[[], NodeObject]:

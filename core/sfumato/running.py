@@ -6,18 +6,18 @@ import inspect
 from asyncio import Task
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sfumato.caching import Cache, Kept, Key, NodeObjects, node_key
-from sfumato.calls import blocked_by, calls_for, outputs_of, result_of, shown_by
+from sfumato.caching import Cache, Kept, NodeObjects, node_key
+from sfumato.calls import Lists, blocked_by, calls_for, outputs_of, result_of, shown_by
 from sfumato.catalogue import Catalogue
 from sfumato.errors import CancelledError, NodeError, SfumatoError
 from sfumato.events import NodeBlocked, NodeCached, NodeDone, NodeExpanded, NodeFailed, NodeStarted
 from sfumato.expansion import placed
 from sfumato.graph import Graph, Link, Node
+from sfumato.members import Member, Unfinished
 from sfumato.nodes import Blocked, NodeContext, NodeObject, NodeType, Result
-from sfumato.tasks import AsyncTasks
+from sfumato.tasks import AsyncTasks, close_unawaited
 from sfumato.validation import validate
 
 MAX_NODES = 500_000
@@ -32,56 +32,6 @@ class RunHooks(Protocol):
     def after_node(self, node_id: str, node_type: str, outputs: tuple[Any, ...]) -> None: ...
 
     def node_failed(self, node_id: str, node_type: str, error: SfumatoError) -> None: ...
-
-
-@dataclass(frozen=True)
-class _Member:
-    """A node of the run. `root` is the node of the user's graph that it stands for."""
-
-    node: Node
-    type: NodeType
-    key: Key
-    root: str
-
-    def is_raw(self, name: str) -> bool:
-        """Whether the input is handed the link itself (ComfyUI's rawLink)."""
-        socket = self.type.input(name)
-        return socket is not None and bool(socket.options.get("rawLink"))
-
-    def is_lazy(self, name: str) -> bool:
-        socket = self.type.input(name)
-        return socket is not None and socket.lazy
-
-    def needed(self, wanted: Collection[str] = ()) -> list[str]:
-        """The nodes that must be done first, given which lazy inputs are wanted."""
-        links = ((name, link) for name, link in self.node.links() if not self.is_raw(name))
-        return list(dict.fromkeys(link.node for name, link in links if not self.is_lazy(name) or name in wanted))
-
-    def lazy_links(self) -> list[str]:
-        """The names of the linked inputs that are worked out only when asked for."""
-        return [name for name, _ in self.node.links() if self.is_lazy(name) and not self.is_raw(name)]
-
-    def uses(self) -> list[str]:
-        """The nodes whose values may be used, one entry per link."""
-        return [link.node for name, link in self.node.links() if not self.is_raw(name)]
-
-
-@dataclass
-class _Open:
-    """A node that is not done: what it waits for and how far it is."""
-
-    missing: set[str] = field(default_factory=set)
-    wanted: set[str] = field(default_factory=set)
-    context: NodeContext | None = None
-    results: list[Result] | None = None
-    inner: list[str] = field(default_factory=list)
-    has_run: bool = False
-    was_blocked: bool = False
-    has_told: bool = False
-
-    def may_be_kept(self) -> bool:
-        """Whether the result is for the cache. The next run must say a message again, and ask all the way up to where it comes from."""
-        return not self.has_told and (self.has_run or not self.was_blocked)
 
 
 class GraphRun:
@@ -99,8 +49,9 @@ class GraphRun:
         self._catalogue, self._cache, self._objects, self._hooks = catalogue, cache, objects, hooks
         self._context_for, self._emit = context_for, emit
         self._tasks = AsyncTasks()
-        self._members: dict[str, _Member] = {}
-        self._open: dict[str, _Open] = {}
+        self._members: dict[str, Member] = {}
+        self._nodes: dict[str, Node] = {}
+        self._open: dict[str, Unfinished] = {}
         self._ready: list[str] = []
         self._dependents: dict[str, list[str]] = {}
         self._values: dict[str, tuple[list[Any], ...]] = {}
@@ -137,7 +88,8 @@ class GraphRun:
             raise NodeError(f"the run has grown to more than {MAX_NODES} nodes" if node_type else f"there is no node type {node.type!r}")
         parents = {link.node: self._members[link.node].key for _, link in node.links() if link.node in self._members}
         fingerprint = self._fingerprint(node_id, node, node_type, root, is_needed) if node_type.has_fingerprint else None
-        self._members[node_id] = _Member(node, node_type, node_key(node_type, node_id, node, fingerprint, parents), root)
+        self._nodes[node_id] = node
+        self._members[node_id] = Member(node, node_type, node_key(node_type, node_id, node, fingerprint, parents), root)
 
     def _fingerprint(self, node_id: str, node: Node, node_type: NodeType, root: str, is_needed: bool) -> Any:
         constants = {name: None if isinstance(value, Link) else value for name, value in node.inputs.items()}
@@ -164,7 +116,7 @@ class GraphRun:
                 continue
             for used in member.uses():
                 self._uses[used] = self._uses.get(used, 0) + 1
-            self._open[node_id] = _Open()
+            self._open[node_id] = Unfinished()
             todo.extend(self._wait_for(node_id, member.needed()))
 
     def _wait_for(self, node_id: str, needed: Iterable[str]) -> list[str]:
@@ -235,7 +187,7 @@ class GraphRun:
             else:
                 self._run(node_id, member, opened)
 
-    def _serve_from_cache(self, node_id: str, member: _Member) -> bool:
+    def _serve_from_cache(self, node_id: str, member: Member) -> bool:
         kept = self._cache.get(member.key, self._members[member.root].key)
         if kept is None:
             return False
@@ -248,7 +200,7 @@ class GraphRun:
             self._let_go(member.uses())
         return True
 
-    def _inputs(self, member: _Member, wanted: Collection[str]) -> dict[str, list[Any]]:
+    def _inputs(self, member: Member, wanted: Collection[str]) -> dict[str, list[Any]]:
         """The values of all inputs; those of lazy inputs that nobody wants are None."""
         inputs: dict[str, list[Any]] = {}
         for name, value in member.node.inputs.items():
@@ -260,16 +212,16 @@ class GraphRun:
                 inputs[name] = self._values[value.node][value.slot]
         return inputs
 
-    def _object(self, node_id: str, member: _Member) -> NodeObject:
+    def _object(self, node_id: str, member: Member) -> NodeObject:
         return self._objects.get(node_id, member.type, member.root)
 
-    def _ask_needs(self, node_id: str, member: _Member, opened: _Open) -> None:
+    def _ask_needs(self, node_id: str, member: Member, opened: Unfinished) -> None:
         calls = calls_for(member.type, self._inputs(member, opened.wanted))
         node = self._object(node_id, member)
         answers = [node.needs(call) for call in calls if blocked_by(member.type, call) is None]
         self._then(node_id, answers, lambda found: self._hear_needs(node_id, member, opened, found))
 
-    def _hear_needs(self, node_id: str, member: _Member, opened: _Open, answers: Sequence[Any]) -> None:
+    def _hear_needs(self, node_id: str, member: Member, opened: Unfinished, answers: Sequence[Any]) -> None:
         lazy = [name for name in member.lazy_links() if name not in opened.wanted]
         new = [name for name in lazy if any(name in (answer or ()) for answer in answers)]
         if not new:
@@ -279,25 +231,31 @@ class GraphRun:
         for missing in reversed(self._wait_for(node_id, member.needed(opened.wanted))):
             self._demand(missing)
 
-    def _run(self, node_id: str, member: _Member, opened: _Open) -> None:
-        assert opened.context is not None
+    def _run(self, node_id: str, member: Member, opened: Unfinished) -> None:
         inputs = self._inputs(member, opened.wanted)
         answers: list[Any] = []
-        for call in calls_for(member.type, inputs):
-            blocked = blocked_by(member.type, call)
-            if blocked is not None:
-                answers.append(self._block(node_id, member, opened, blocked))
-                continue
-            if not opened.has_run:
-                opened.has_run = True
-                self._emit(NodeStarted(node_id, member.type.name, member.root))
-                if self._hooks:
-                    self._hooks.before_node(node_id, member.type.name, _plain(inputs))
-            opened.context.progress.check()
-            answers.append(self._object(node_id, member).run(opened.context, call))
+        try:
+            for call in calls_for(member.type, inputs):
+                blocked = blocked_by(member.type, call)
+                answers.append(
+                    self._call(node_id, member, opened, inputs, call) if blocked is None else self._block(node_id, member, opened, blocked)
+                )
+        except BaseException:
+            close_unawaited(answers)
+            raise
         self._then(node_id, answers, lambda found: self._take_answers(node_id, member, opened, found))
 
-    def _block(self, node_id: str, member: _Member, opened: _Open, blocked: Blocked) -> Blocked:
+    def _call(self, node_id: str, member: Member, opened: Unfinished, inputs: Lists, call: Mapping[str, Any]) -> Any:
+        assert opened.context is not None
+        if not opened.has_run:
+            opened.has_run = True
+            self._emit(NodeStarted(node_id, member.type.name, member.root))
+            if self._hooks:
+                self._hooks.before_node(node_id, member.type.name, _plain(inputs))
+        opened.context.progress.check()
+        return self._object(node_id, member).run(opened.context, call)
+
+    def _block(self, node_id: str, member: Member, opened: Unfinished, blocked: Blocked) -> Blocked:
         opened.was_blocked = True
         if blocked.message:
             opened.has_told = True
@@ -319,7 +277,7 @@ class GraphRun:
 
         self._tasks.start(answers, resume)
 
-    def _take_answers(self, node_id: str, member: _Member, opened: _Open, answers: Sequence[Any]) -> None:
+    def _take_answers(self, node_id: str, member: Member, opened: Unfinished, answers: Sequence[Any]) -> None:
         results = [result_of(member.type, answer) for answer in answers]
         opened.results = [self._expand(node_id, member, opened, call, result) for call, result in enumerate(results)]
         linked = [value.node for result in opened.results for value in result.values if isinstance(value, Link)]
@@ -332,15 +290,14 @@ class GraphRun:
         for missing in reversed(self._wait_for(node_id, dict.fromkeys(opened.inner))):
             self._demand(missing)
 
-    def _expand(self, node_id: str, member: _Member, opened: _Open, call: int, result: Result) -> Result:
+    def _expand(self, node_id: str, member: Member, opened: Unfinished, call: int, result: Result) -> Result:
         """Let the nodes of the result's sub-graph join the run; returns the result with links that lead there."""
         raw = [link for name, link in member.node.links() if member.is_raw(name)]
         children, values = placed(result, node_id, call, member.root, raw)
         outputs = [key for key, node in children.items() if (kind := self._catalogue.get(node.type)) and kind.is_output]
         targets = [*outputs, *(v.node for v in values if isinstance(v, Link) and v.node in children)]
         if targets:
-            around = {key: known.node for key, known in self._members.items()}
-            validation = validate(Graph(children), self._catalogue, targets, around=around)
+            validation = validate(Graph(children), self._catalogue, targets, around=self._nodes)
             if validation.faults:
                 raise NodeError(f"the sub-graph that it returned is faulty: {validation.error()}")
             needed = validation.coerced.ancestors(targets)
@@ -351,7 +308,7 @@ class GraphRun:
         opened.inner.extend(outputs)
         return Result(values, result.shown)
 
-    def _finish(self, node_id: str, member: _Member, opened: _Open) -> None:
+    def _finish(self, node_id: str, member: Member, opened: Unfinished) -> None:
         results = opened.results or []
         linked = {v: self._values[v.node][v.slot] for result in results for v in result.values if isinstance(v, Link)}
         outputs = outputs_of(member.type, results, linked)
@@ -403,7 +360,7 @@ class GraphRun:
         return error
 
 
-def _plain(inputs: Mapping[str, list[Any]]) -> dict[str, Any]:
+def _plain(inputs: Lists) -> dict[str, Any]:
     """One value as itself, several as their list."""
     return {name: values[0] if len(values) == 1 else values for name, values in inputs.items()}
 

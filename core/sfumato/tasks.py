@@ -25,8 +25,10 @@ class AsyncTasks:
 
     def start(self, awaitables: Sequence[Any], then: Callable[[asyncio.Task[Any]], None]) -> None:
         """Work out all of `awaitables` (plain values are passed on as they are); `then` gets the finished task with the list of them."""
-        task = self._own_loop(awaitables).create_task(_all(awaitables))
-        self._tasks[task] = then
+        loop = self._own_loop(awaitables)
+        # Each is a task of its own at once, so that closing finds it even if it has not begun.
+        begun = [asyncio.ensure_future(each, loop=loop) if inspect.isawaitable(each) else each for each in awaitables]
+        self._tasks[loop.create_task(_all(begun))] = then
 
     def now(self, value: Any) -> Any:
         """`value`, or what it gives if it is an awaitable; waits for it."""
@@ -53,6 +55,10 @@ class AsyncTasks:
         """Cancel what still runs, wait for its end, and close the loop."""
         if self._loop is None:
             return
+        for task in self._tasks:
+            if task.done() and not task.cancelled():
+                task.exception()  # one failure is told already, and asyncio would complain about others nobody looked at
+        self._loop.run_until_complete(asyncio.sleep(0))  # what has not begun cannot be ended, and Python would warn of it
         left = asyncio.all_tasks(self._loop)
         for task in left:
             task.cancel()
@@ -64,14 +70,27 @@ class AsyncTasks:
         self._tasks.clear()
 
     def _own_loop(self, awaitables: Sequence[Any]) -> asyncio.AbstractEventLoop:
-        if asyncio._get_running_loop() is not None:
-            for each in awaitables:
-                if inspect.iscoroutine(each):
-                    each.close()
+        if _is_inside_a_loop():
+            close_unawaited(awaitables)
             raise UsageError("a graph with asynchronous nodes was run inside an event loop", remedy="Run it in a thread of its own.")
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
         return self._loop
+
+
+def close_unawaited(values: Sequence[Any]) -> None:
+    """Close the awaitables among `values`, which nobody will wait for."""
+    for value in values:
+        if inspect.isawaitable(value) and hasattr(value, "close"):
+            value.close()
+
+
+def _is_inside_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 async def _all(values: Sequence[Awaitable[Any] | Any]) -> list[Any]:

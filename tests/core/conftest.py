@@ -85,6 +85,13 @@ async def never(a: int) -> int:
     return a
 
 
+@node("FailLater", category="test")
+async def fail_later(value: int) -> int:
+    """Fails after a while."""
+    await asyncio.sleep(0.01)
+    raise ValueError(f"cannot use {value}")
+
+
 @node("Choose", category="test")
 class Choose:
     """Needs only one of its two inputs."""

@@ -155,7 +155,10 @@ def test_an_asynchronous_function_gives_an_awaitable_of_the_outputs() -> None:
     async def later() -> int:
         return 1
 
-    assert asyncio.run(run(later)) == (1,)
+    async def main() -> Any:
+        return await run(later)
+
+    assert asyncio.run(main()) == (1,)
 
 
 def test_a_class_has_its_own_object_each_time() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from sfumato.backends.in_process import Context
 from sfumato.caching import LruCache, NoCache
 from sfumato.errors import CancelledError, ModelMissingError, NodeError, UsageError, WorkflowError
 from sfumato.events import NodeBlocked, NodeCached, NodeDone, NodeExpanded, NodeFailed, NodeProgressed, NodeStarted, RunStarted
 from sfumato.graph import Graph, GraphBuilder, Link
 from sfumato.nodes import Blocked
+from sfumato.progress import Progress
 
 # --- Plain graphs ----------------------------------------------------------------------------------------------------
 
@@ -313,6 +317,10 @@ def test_loops_are_made_by_recursion(bench: Any, build: GraphBuilder) -> None:
     assert bench.value(build, build.node("CountDown", n=10)) == [55]
 
 
+def test_a_long_loop_costs_no_more_for_each_turn(bench: Any, build: GraphBuilder) -> None:
+    assert bench.value(build, build.node("CountDown", n=1000)) == [500_500]
+
+
 def test_a_deep_loop_needs_no_recursion_and_keeps_its_ids_short(bench: Any, build: GraphBuilder) -> None:
     assert bench.value(build, build.node("CountDown", n=300)) == [45150]
     assert max(len(e.node_id) for e in bench.of(NodeStarted)) <= 120
@@ -484,6 +492,58 @@ def test_cancel_reaches_a_run_that_only_waits(bench: Any, build: GraphBuilder) -
     bench.on_event = cancel_soon
     with pytest.raises(CancelledError):
         bench.run(build, [waits.id])
+
+
+def test_failures_of_several_asynchronous_nodes_at_once_end_in_the_first(
+    bench: Any, build: GraphBuilder, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing = [build.node("FailLater", value=value) for value in range(3)]
+    with pytest.raises(NodeError, match=r"cannot use 0"):
+        bench.run(build, [each.id for each in failing])
+    gc.collect()
+    assert caplog.text == "", "asyncio has nothing to complain about"
+
+
+def test_a_failure_before_all_calls_of_an_asynchronous_node_were_made_leaves_nothing_unawaited(bench: Any, build: GraphBuilder) -> None:
+    later = build.node("Later", a=build.node("Numbers", count=3).out())
+    checks = 0
+
+    def context_for(node_id: str) -> Context:
+        return Context(node_id, StopAfter(4))
+
+    class StopAfter(Progress):
+        def __init__(self, count: int) -> None:
+            super().__init__()
+            self.count = count
+
+        def check(self) -> None:
+            nonlocal checks
+            checks += 1
+            if checks > self.count:
+                raise CancelledError
+
+    with pytest.raises(CancelledError):
+        bench.runner.run(build.graph(), [later.id], context_for=context_for)
+    gc.collect()  # an unawaited coroutine would warn here, and a warning is an error
+
+
+def test_cancel_before_an_asynchronous_node_has_begun_leaves_nothing_unawaited(bench: Any, build: GraphBuilder) -> None:
+    later = build.node("Later", a=1)
+    bench.on_event = lambda event: bench.cancel.set() if isinstance(event, NodeStarted) else None
+    with pytest.raises(CancelledError):
+        bench.run(build, [later.id])
+    gc.collect()
+
+
+def test_inside_an_event_loop_asynchronous_nodes_are_refused_with_the_remedy(bench: Any, build: GraphBuilder) -> None:
+    later = build.node("Later", a=1)
+
+    async def main() -> None:
+        bench.run(build, [later.id])
+
+    with pytest.raises(UsageError, match="inside an event loop") as caught:
+        asyncio.run(main())
+    assert "thread of its own" in caught.value.remedy
 
 
 # --- Failure and cancel ----------------------------------------------------------------------------------------------
