@@ -9,6 +9,7 @@ import hashlib
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,7 @@ def hidden_of(
 
 def models_of(app: App, graph: Graph, progress: Progress | None = None) -> Iterator[tuple[str, str]]:
     """(`kind/name`, sha256) of every model file that the graph names and that is there."""
-    for kind, name in _named(app, graph, "models"):
+    for kind, name in named(app, graph, "models"):
         try:
             yield f"{kind}/{name}", app.hash_of(app.library.find(kind, name), progress)
         except (ModelMissingError, ModelFileError):  # the node that needs it says so, if one does
@@ -69,7 +70,7 @@ def models_of(app: App, graph: Graph, progress: Progress | None = None) -> Itera
 
 def pictures_of(app: App, graph: Graph) -> Iterator[tuple[str, dict[str, str]]]:
     """(name, {"path", "sha256"}) of every picture that the graph reads and that is there."""
-    for _, name in _named(app, graph, "images"):
+    for _, name in named(app, graph, "images"):
         try:
             path = app.run_folders().picture(name)
         except ImageFileError:  # as above
@@ -82,19 +83,34 @@ def versions() -> dict[str, str]:
     return {"sfumato": sfumato.__version__, **{name: version(name) for name in ("torch", "diffusers", "transformers")}}
 
 
-def adopt(app: App, record: Any, graph: Graph) -> list[str]:
-    """Let the pictures and models that the record names by path be found, where they are still the same; says what is not.
+@dataclass(frozen=True)
+class Adopted:
+    """Pictures that a run needs: those that have changed since the record was written, and those that are gone (name -> old path)."""
 
-    A picture that was moved is found in the input folder, under any name. Raises ImageFileError for one that is gone.
+    changed: tuple[str, ...] = ()
+    gone: Mapping[str, str] = field(default_factory=dict)
+
+
+def adopt(app: App, record: Any, graph: Graph) -> Adopted:
+    """Let the pictures and models that the record names by path be found, where they are still the same.
+
+    A picture that was moved is found in the input folder, under any name.
     """
-    words = []
-    for _, name in _named(app, graph, "images"):
-        words += _adopt_picture(app, name, _table(_table(record, "pictures"), name))
+    changed, gone = [], {}
+    for _, name in named(app, graph, "images"):
+        entry = _table(_table(record, "pictures"), name)
+        path = _found_picture(app, name, entry)
+        if path is not None:
+            app.pictures[name] = path
+        elif not _is_there(app, name):
+            gone[name] = str(entry.get("path", ""))
+        elif entry:
+            changed.append(name)
     for key, path in _table(record, "model_files").items():
         kind, _, name = key.partition("/")
         if isinstance(path, str) and kind in app.library.kinds and name not in app.library.names(kind):
             _adopt_model(app, ModelFile(kind, name, Path(path)), _table(record, "models").get(key))
-    return words
+    return Adopted(tuple(changed), gone)
 
 
 def changes(record: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -119,13 +135,13 @@ def changes(record: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _typed_files(app: App, graph: Graph) -> dict[str, str]:
     """`kind/name` -> path of the models that lie outside the model folders."""
     found = {}
-    for kind, name in _named(app, graph, "models"):
+    for kind, name in named(app, graph, "models"):
         if name in app.library.names(kind) and app.library.is_typed(file := app.library.find(kind, name)):
             found[f"{kind}/{name}"] = str(file.path)
     return found
 
 
-def _named(app: App, graph: Graph, wanted: str) -> list[tuple[str, str]]:
+def named(app: App, graph: Graph, wanted: str) -> list[tuple[str, str]]:
     """(kind, name) of everything that the nodes choose from one source (`images`, `models`), each once."""
     found: dict[tuple[str, str], None] = {}
     for node in graph.nodes.values():
@@ -145,21 +161,22 @@ def _adopt_model(app: App, file: ModelFile, digest: Any) -> None:
         app.library.know(file.kind, file.path, file.name)
 
 
-def _adopt_picture(app: App, name: str, entry: Mapping[str, Any]) -> list[str]:
+def _found_picture(app: App, name: str, entry: Mapping[str, Any]) -> Path | None:
+    """The very picture of the record: where it was, under its name, or under another in the input folder."""
     digest, path, folders = entry.get("sha256"), entry.get("path"), app.run_folders()
-    if isinstance(path, str) and _is_same(Path(path), digest):
-        app.pictures[name] = Path(path)
-        return []
-    for other in folders.names() if digest else ():
-        if _is_same(folders.picture(other), digest):
-            app.pictures[name] = folders.picture(other)
-            return []
+    if not isinstance(digest, str):
+        return None
+    places = [Path(path)] if isinstance(path, str) else []
+    names = [name, *folders.names()] if _is_there(app, name) else folders.names()
+    return next((place for place in (*places, *map(folders.picture, names)) if _is_same(place, digest)), None)
+
+
+def _is_there(app: App, name: str) -> bool:
     try:
-        folders.picture(name)
-    except ImageFileError as error:
-        remedy = f"Put the same picture into {folders.input}, under any name."
-        raise ImageFileError(f"the picture {name!r} that it was made from is not there any more", str(path or ""), remedy) from error
-    return [] if digest is None else [f"the picture {name} has changed since"]
+        app.run_folders().picture(name)
+    except ImageFileError:
+        return False
+    return True
 
 
 def _is_same(path: Path, digest: Any) -> bool:

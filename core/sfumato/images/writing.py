@@ -107,9 +107,14 @@ def encode_image(
 def _check(pixels: NDArray[Any], format: Format, where: str) -> None:
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)) or 0 in pixels.shape:
         raise BadValueError(f"an array of the shape {list(pixels.shape)} is no picture", where, "It has to be [H,W], [H,W,3] or [H,W,4].")
-    if max(pixels.shape[:2]) > _LARGEST_SIDE[format]:
-        size = f"{pixels.shape[1]} x {pixels.shape[0]}"
-        raise SaveError(f"{size} pixels are too many for {format} (at most {_LARGEST_SIDE[format]} a side)", where, "Save it as .png.")
+    check_size((pixels.shape[1], pixels.shape[0]), format, where)
+
+
+def check_size(size: tuple[int, int], format: Format, where: str = "") -> None:
+    """Raises SaveError if a picture of `size` (width, height) is too large for the format."""
+    if max(size) > _LARGEST_SIDE[format]:
+        words = f"{size[0]} x {size[1]} pixels are too many for {format} (at most {_LARGEST_SIDE[format]} a side)"
+        raise SaveError(words, where, "Save it as .png.")
 
 
 def _options(format: Format, metadata: PictureMetadata, lossless: bool, quality: int) -> tuple[dict[str, Any], list[str]]:
