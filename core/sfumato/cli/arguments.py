@@ -7,6 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sfumato.app import App
 from sfumato.errors import BadFileError
@@ -58,9 +59,9 @@ def borders(text: str) -> tuple[int, int, int, int]:
     return left, top, right, bottom
 
 
-def add_settings_option(parser: argparse.ArgumentParser) -> None:
+def add_settings_option(parser: argparse.ArgumentParser, default: Any = False) -> None:
     """For every command that reads the settings."""
-    parser.add_argument("--ignore-settings", action="store_true", help="do as if there were no settings.toml")
+    parser.add_argument("--ignore-settings", action="store_true", default=default, help="do as if there were no settings.toml")
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:

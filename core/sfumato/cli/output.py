@@ -69,9 +69,9 @@ def cancel_on_interrupt() -> Iterator[CancelFlag]:
             signal.signal(number, handler)
 
 
-def add_json_option(parser: argparse.ArgumentParser) -> None:
-    """For every command that gives a result."""
-    parser.add_argument("--json", action="store_true", help="the last line of stdout is one JSON object")
+def add_json_option(parser: argparse.ArgumentParser, default: Any = False) -> None:
+    """For every command that gives a result. `default` is SUPPRESS for a verb whose command has the option, too."""
+    parser.add_argument("--json", action="store_true", default=default, help="the last line of stdout is one JSON object")
 
 
 def print_json(data: Mapping[str, Any]) -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import platform
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch.nn import functional
 
-from sfumato.errors import BadValueError
+from sfumato.errors import BadValueError, SaveError
 from sfumato.files import write_atomically
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -39,10 +40,10 @@ def compute_dtype(device: torch.device, parameters: int, precision: str, memory:
         return torch.float16
     if parameters < SMALL_NETWORK:
         return torch.float32
-    return torch.bfloat16 if _cpu_gain(memory) >= WORTHWHILE else torch.float32
+    return torch.bfloat16 if cpu_gain(memory) >= WORTHWHILE else torch.float32
 
 
-def _cpu_gain(memory: Path | None) -> float:
+def cpu_gain(memory: Path | None) -> float:
     """How many times faster bfloat16 is than float32 on this CPU, from memory or measured now."""
     key = f"{platform.processor() or platform.machine()}|torch {torch.__version__}|{torch.get_num_threads()} threads"
     known = _read(memory)
@@ -50,7 +51,8 @@ def _cpu_gain(memory: Path | None) -> float:
         return known[key]
     gain = _measure(torch.float32) / _measure(torch.bfloat16)
     if memory is not None:
-        write_atomically(memory, json.dumps({**known, key: gain}, indent=1).encode())
+        with suppress(SaveError):  # it only saves time
+            write_atomically(memory, json.dumps({**known, key: gain}, indent=1).encode(), make_parents=True)
     return gain
 
 
