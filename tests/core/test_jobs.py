@@ -198,6 +198,7 @@ def test_each_backend_has_a_worker_of_its_own(open_queue: Any) -> None:
     jobs = [submit(queue, word) for word in "ab"]
     for backend in (one, two):
         assert backend.has_started.acquire(timeout=WAIT), "both run at the same time"
+    for backend in (one, two):
         backend.gate.release()
     assert sorted(one.started + two.started) == ["a", "b"]
     for job in jobs:
@@ -242,12 +243,21 @@ def test_a_listener_that_fails_or_has_left_disturbs_nobody(queue: JobQueue, back
     assert "a listener failed at JobQueued" in caplog.text
 
 
-def test_a_listener_may_ask_the_queue(queue: JobQueue, backend: GateBackend) -> None:
-    positions: list[int | None] = []
-    queue.listen(lambda job_id, event: positions.append(queue.position(job_id)) if isinstance(event, JobQueued) else None)
+def test_a_listener_may_ask_the_queue_and_hears_of_a_job_before_it_begins(queue: JobQueue, backend: GateBackend) -> None:
+    heard: list[tuple[int | None, bool]] = []
+
+    def listen(job_id: str, event: Any) -> None:
+        if isinstance(event, JobQueued):
+            backend.gate.release()  # the worker becomes free, and looks for the next job
+            heard.append((queue.position(job_id), backend.has_started.acquire(timeout=0.05)))
+
+    submit(queue, "first")
+    backend.has_started.acquire(timeout=WAIT)
+    queue.listen(listen)
+    job = submit(queue, "a")
     backend.gate.release()
-    result(submit(queue, "a"))
-    assert positions == [0], "a job has not begun before listeners have heard of it"
+    result(job)
+    assert heard == [(0, False)]
 
 
 def test_closing_ends_the_threads_and_all_that_is_left(open_queue: Any, backend: GateBackend) -> None:
