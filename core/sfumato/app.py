@@ -14,7 +14,7 @@ from sfumato.backends import Backend
 from sfumato.backends.in_process import InProcessBackend
 from sfumato.caching import Cache, ClassicCache, LruCache, NoCache
 from sfumato.catalogue import Catalogue
-from sfumato.errors import BadValueError
+from sfumato.errors import BadValueError, WorkflowError
 from sfumato.graph import Graph
 from sfumato.lazy import lazy_module
 from sfumato.models import ModelFile, ModelLibrary
@@ -30,6 +30,7 @@ from sfumato.request import GenerateRequest
 from sfumato.run_folders import RunFolders
 from sfumato.runner import Runner
 from sfumato.settings import CacheSettings, Settings, load_settings, with_value
+from sfumato.workflow_formats import WorkflowFormat, read_workflow, workflow_formats
 
 if TYPE_CHECKING:
     from sfumato.engine import devices
@@ -144,6 +145,27 @@ class App:
     def graph_for(self, request: GenerateRequest) -> Graph:
         """The graph that answers a request: a plugin's, or the built-in one."""
         return self.plugins.recipe_for(request) or graph_for(request)
+
+    def workflow_formats(self) -> list[WorkflowFormat]:
+        """The formats of workflows that plugins know, besides the API format."""
+        return workflow_formats(self.plugins.register_file_formats())
+
+    def read_workflow(self, source: str | bytes | Any, where: str = "") -> Graph:
+        """The graph of a workflow as text, bytes or parsed JSON, in any format. Raises WorkflowError with every fault."""
+        return read_workflow(source, self.catalogue, self.workflow_formats(), where=where)
+
+    def editor_workflow(self, graph: Graph, known: Any = None) -> Any:
+        """`graph` as ComfyUI's editor writes it: `known`, where that is such a workflow, with the constants of `graph`; else a new one.
+
+        None if no plugin knows such a format.
+        """
+        for each in self.workflow_formats():
+            if known is not None and each.is_mine(known):
+                try:
+                    return each.updated(known, graph, self.catalogue)
+                except WorkflowError:  # a faulty one from a stranger's picture: the graph is what counts
+                    break
+        return next((each.write(graph, self.catalogue) for each in self.workflow_formats()), None)
 
     def _sources(self) -> dict[str, Callable[[str], Sequence[str]]]:
         """Where the choices of nodes come from."""

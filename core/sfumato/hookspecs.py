@@ -78,7 +78,7 @@ def register_inpaint_fills() -> list[InpaintFillOffer]:
 
 @hookspec
 def register_file_formats() -> list[FileFormatOffer]:
-    """Readers and writers of picture and document files, by ending."""
+    """Readers and writers of picture, document and workflow files, by ending."""
 
 
 # --- From a request to a graph -------------------------------------------------------------------------------------

@@ -83,6 +83,9 @@ class InpaintFillOffer(Offer):
 
 @dataclass(frozen=True)
 class FileFormatOffer(Offer):
-    """A file format: `target` names an object with `read(path)` and `write(path, pictures, record)`; `endings` like ".png"."""
+    """A file format: `target` names an object with `read(path)` and `write(path, pictures, record)`; `endings` like ".png".
+
+    A format with the ending ".json" is one of workflows; its target is a `sfumato.workflow_formats.WorkflowFormat`.
+    """
 
     endings: tuple[str, ...] = ()
