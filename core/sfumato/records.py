@@ -38,7 +38,7 @@ def hidden_of(
     workflow: Any = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """What travels with a run (`ctx.hidden`): the graph, the UI workflow if there is one, the A1111 line and the record.
+    """What travels with a run (`ctx.hidden`): the graph, the UI workflow (one of the graph if none came), the A1111 line and the record.
 
     Hashes every model of the graph, which takes a while the first time; `progress` hears of it.
     """
@@ -51,6 +51,7 @@ def hidden_of(
         "model_files": _typed_files(app, graph),
         "pictures": dict(pictures_of(app, graph)),
     }
+    workflow = workflow or app.editor_workflow(graph)
     extra = {"workflow": workflow} if workflow else {}
     hidden: dict[str, Any] = {"prompt": graph.to_json(), "record": record, "extra_pnginfo": extra}
     if request is not None:
@@ -157,8 +158,11 @@ def named(app: App, graph: Graph, wanted: str) -> list[tuple[str, str]]:
 
 
 def _adopt_model(app: App, file: ModelFile, digest: Any) -> None:
-    if file.path.suffix == ".safetensors" and _is_ordinary(file.path) and app.hash_of(file) == digest:
-        app.library.know(file.kind, file.path, file.name)
+    try:
+        if (_is_ordinary(file.path) or file.is_folder) and app.hash_of(file) == digest:
+            app.library.know(file.kind, file.path, file.name)
+    except ModelFileError:  # what lies there now is no model: the one of the record is missing, and is told as such
+        return
 
 
 def _found_picture(app: App, name: str, entry: Mapping[str, Any]) -> Path | None:

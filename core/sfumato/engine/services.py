@@ -114,10 +114,14 @@ class Services:
         return recognise_file(file.path, [offer.load_recogniser() for offer in self.registered.families if offer.recognise])
 
     def family_of(self, file: ModelFile) -> ModelFamily:
-        """What loads `file`. Raises ModelFileError if no family knows it."""
+        """What loads `file`. Raises ModelFileError if no family knows it.
+
+        A VAE or text encoder by itself serves several families and tells none: the first one loads it, or says why it cannot.
+        """
         recognised = self.recognise(file)
+        is_shared = recognised.kind in ("vae", "clip") and not recognised.family
         for offer in self.registered.families:
-            if offer.name == recognised.family:
+            if is_shared or offer.name == recognised.family:
                 family: ModelFamily = offer.load()
                 return family
         known = ", ".join(offer.name for offer in self.registered.families) or "none"
