@@ -172,10 +172,3 @@ def image_pad_for_outpaint(
 ) -> tuple[Image, Mask]:
     """Room around a picture, grey, and a mask of it; the mask fades into the picture over `feathering` pixels."""
     return pictures.padded(image, left, top, right, bottom, feathering)
-
-
-@node("Preprocess", category="image/preprocessors", outputs=("IMAGE",))
-def preprocess(ctx: NodeContext, image: Image, preprocessor: Annotated[str, Choice("preprocessors")]) -> tuple[Image]:
-    """A picture as a control picture: edges, depth, whatever is installed."""
-    offer = ctx.services.preprocessor(preprocessor)
-    return (offer.load()(image, **offer.options),)
