@@ -134,23 +134,23 @@ def classifier_free(knows: Guided) -> torch.Tensor:
 def rescaled(multiplier: float) -> Callable[[Guided], torch.Tensor]:
     """CFG whose standard deviation is pulled back towards the positive prediction's (Lin et al. 2023, arXiv:2305.08891, 3.4).
 
-    Works on v = (x/sqrt(s^2+1) - denoised*sqrt(s^2+1)) * sqrt(s^2+1)/s, whatever the network predicts.
+    Works on the velocity v = (x / (s^2 + 1) - denoised) * sqrt(s^2 + 1) / s, whatever the network predicts.
     """
 
     def combine(knows: Guided) -> torch.Tensor:
         sigma = knows.sigma
         root = (sigma**2 + 1.0) ** 0.5
-        scaled = knows.x / root
+        scaled = knows.x / (sigma**2 + 1.0)
 
         def velocity(denoised: torch.Tensor) -> torch.Tensor:
-            return (scaled - denoised * root / (sigma**2 + 1.0)) * root / sigma
+            return (scaled - denoised) * root / sigma
 
         positive, negative = velocity(knows.positive), velocity(knows.negative)
         mixed = negative + knows.scale * (positive - negative)
         dims = tuple(range(1, mixed.ndim))
         pulled = mixed * (positive.std(dim=dims, keepdim=True) / mixed.std(dim=dims, keepdim=True))
         final = multiplier * pulled + (1.0 - multiplier) * mixed
-        return (scaled - final * sigma / root) * root
+        return scaled - final * sigma / root
 
     return combine
 
@@ -168,7 +168,7 @@ def dynamically_thresholded(mimic_scale: float, percentile: float) -> Callable[[
         centre, centre_mimic = flat.mean(2, keepdim=True), flat_mimic.mean(2, keepdim=True)
         away = flat - centre
         limit = (flat_mimic - centre_mimic).abs().amax(2, keepdim=True)
-        reach = torch.quantile(away.abs(), percentile, dim=2, keepdim=True).maximum(limit)
+        reach = torch.quantile(away.abs(), percentile, dim=2, keepdim=True).maximum(limit).clamp(min=1e-12)
         return (away.clamp(-reach, reach) / reach * limit + centre).reshape(mixed.shape)
 
     return combine

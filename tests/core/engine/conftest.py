@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image as PillowImage
 from torch import Tensor, nn
 
 from sfumato.engine import codec, sampling, text_encoding
@@ -130,3 +132,32 @@ def _nothing_stays_in_use(request: pytest.FixtureRequest) -> Iterator[None]:
         assert entry.pins == 0, entry.key
         for module in entry.module.modules() if entry.module is not None else ():
             assert not module._forward_pre_hooks, entry.key
+
+
+class Seen:
+    """Questions about pictures, answered by the judge of the model's little world."""
+
+    def __init__(self, side: int) -> None:
+        from sfumato_resources.world.checker import Checker
+
+        self.side, self.checker = side, Checker()
+        """`side`: of the embedded model's own pictures, in pixels."""
+
+    def pictures(self, image: Tensor) -> list[PillowImage.Image]:
+        """An IMAGE as pictures."""
+        return [PillowImage.fromarray((one.numpy() * 255).round().astype("uint8")) for one in image]
+
+    def find(self, picture: PillowImage.Image, kind: str, colour: str, box: tuple[float, ...] = (0, 0, 1, 1)) -> Any:
+        """The thing of a kind and colour whose middle lies in a box, or None."""
+        from sfumato_resources.world.questions import find_object
+
+        return find_object(picture, kind, colour, box, self.checker)  # type: ignore[arg-type]
+
+    def ground(self, picture: PillowImage.Image) -> str:
+        return self.checker.ground_of(picture)
+
+
+@pytest.fixture(scope="session")
+def seen(embedded_folder: Path) -> Seen:
+    """The judge of pictures."""
+    return Seen(8 * int(json.loads((embedded_folder / "unet" / "config.json").read_text())["sample_size"]))
