@@ -51,6 +51,8 @@ def graph_for(request: GenerateRequest) -> Graph:
     )
     picture = build.node("VAEDecode", samples=sampled.out(), vae=parts.vae).out()
     if source is not None and mask is not None:
+        if request.batch > 1:
+            source = build.node("RepeatImageBatch", image=source, amount=request.batch).out()
         picture = build.node("ImageCompositeMasked", destination=source, source=picture, x=0, y=0, resize_source=False, mask=mask).out()
     picture = _upscaled(build, request, picture)
     build.node(SAVE, images=picture, filename_prefix="sfumato")
@@ -123,8 +125,17 @@ def _source(build: GraphBuilder, request: GenerateRequest) -> tuple[Link | None,
         padded = build.node(
             "ImagePadForOutpaint", image=picture, left=border.left, top=border.top, right=border.right, bottom=border.bottom, feathering=0
         )
-        picture, mask = padded.out(0), padded.out(1)
+        picture, border_mask = padded.out(0), padded.out(1)
+        mask = border_mask if mask is None else _joined(build, border_mask, mask, inner, (border.left, border.top))
     return picture, mask
+
+
+def _joined(build: GraphBuilder, border: Link, mask: Link, size: tuple[int, int], place: tuple[int, int]) -> Link:
+    """The mask of a border with that of the picture inside it, which has this (width, height) and lies at `place`."""
+    tones = build.node("MaskToImage", mask=mask).out()
+    tones = build.node("ImageScale", image=tones, upscale_method="bilinear", width=size[0], height=size[1], crop="disabled").out()
+    inside = build.node("ImageToMask", image=tones, channel="red").out()
+    return build.node("MaskComposite", destination=border, source=inside, x=place[0], y=place[1], operation="add").out()
 
 
 def _encoded(

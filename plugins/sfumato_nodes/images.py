@@ -132,6 +132,12 @@ def image_batch(image1: Image, image2: Image) -> tuple[Image]:
     return (torch.cat([image1[..., :channels], image2[..., :channels]]),)
 
 
+@node("RepeatImageBatch", category="image/batch", display="Repeat Image Batch", outputs=("IMAGE",))
+def repeat_image_batch(image: Image, amount: Annotated[int, Range(1, 4096)] = 1) -> tuple[Image]:
+    """The same pictures several times, one batch after the other."""
+    return (image.repeat(amount, 1, 1, 1),)
+
+
 @node("EmptyImage", category="image", display="Empty Image", outputs=("IMAGE",))
 def empty_image(
     width: Annotated[int, Range(1, MAX_SIZE)] = 512,
