@@ -1,4 +1,4 @@
-"""`sfumato run WORKFLOW`: a workflow in ComfyUI's API format, or the picture that carries one, checked and run."""
+"""`sfumato run WORKFLOW`: a workflow in ComfyUI's API or UI format, or the picture that carries one, checked and run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from sfumato.graph import Graph
 from sfumato.records import adopt
 
 NOTES = """
-WORKFLOW is a JSON file in API format, or a picture that carries one. Its nodes find pictures in the input folder, and write below
-the output folder or DIR; pictures and models elsewhere can be named with --set, such as --set 10.image=/some/picture.png.
+WORKFLOW is a JSON file in API format or as ComfyUI's editor saves it, or a picture that carries one. Its nodes find pictures in the input
+folder, and write below the output folder or DIR; pictures and models elsewhere can be named with --set, such as
+--set 10.image=/some/picture.png.
 
 Outputs that cannot run do not stop those that can: the result names the files that were written and every error.
 Exit code 0: all is done; 3: the workflow is faulty; 4: only models are missing; else what the first node failed with.
@@ -43,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run all outputs of the workflow, as far as they can run."""
     app = arguments.app_of(options)
-    workflow = read_workflow(options.workflow)
+    workflow = read_workflow(app, options.workflow)
     graph = workflow.graph
     adopted = adopt(app, workflow.record, graph)
     for text in options.set:
@@ -56,9 +57,11 @@ def run(options: argparse.Namespace) -> int:
         raise missing.error(str(options.workflow))
     for name in adopted.changed:
         note(f"the picture {name} has changed since this workflow was run")
-    is_changed = bool(options.set)
+    request, editor = request_behind(app, workflow), workflow.editor
+    if options.set:
+        request, editor = None, app.editor_workflow(graph, editor)
     with Work(app, options.output_dir) as work:
-        hidden = work.hidden(graph, None if is_changed else request_behind(app, workflow), None if is_changed else workflow.editor)
+        hidden = work.hidden(graph, request, editor)
         done = Outputs(list(missing.good_targets))
         done.work_out(work, graph, hidden)
         if done.errors and not done.finished:

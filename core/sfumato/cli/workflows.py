@@ -20,7 +20,7 @@ from sfumato.images.reading import read_source
 from sfumato.nodes import Input
 from sfumato.request import GenerateRequest
 from sfumato.run_folders import ENDINGS
-from sfumato.workflow_json import Budget, read_api
+from sfumato.workflow_json import Budget, parse
 
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")
 
@@ -34,13 +34,14 @@ class Workflow:
     record: Any = None
 
 
-def read_workflow(path: Path) -> Workflow:
+def read_workflow(app: App, path: Path) -> Workflow:
     """The workflow in a JSON file or a picture. Raises BadFileError for a file with none, WorkflowError with every fault of one."""
     data = _content(path)
     if data.startswith(_PICTURES) or path.suffix.lower() in ENDINGS:
-        return _of_picture(data, path)
-    graph = read_api(data, where=str(path))
-    return Workflow(graph, _editor_part(data) if b'"extra_data"' in data else None)
+        return _of_picture(app, data, path)
+    value = parse(data, where=str(path))
+    is_editors = any(each.is_mine(value) for each in app.workflow_formats())
+    return Workflow(app.read_workflow(value, str(path)), value if is_editors else _editor_part(value))
 
 
 def request_behind(app: App, workflow: Workflow) -> GenerateRequest | None:
@@ -85,29 +86,23 @@ def _content(path: Path) -> bytes:
     return read_source(path)[1]
 
 
-def _of_picture(data: bytes, path: Path) -> Workflow:
+def _of_picture(app: App, data: bytes, path: Path) -> Workflow:
     try:
         open_container(data)
         metadata = read_metadata(data)
     except ImageFileError as error:
         raise ImageFileError(error.what, str(path), error.remedy) from error
-    if metadata.prompt is None:
-        what, remedy = "the picture carries no workflow", "Give the workflow's JSON file, or a picture that still carries its own."
-        if metadata.workflow is not None:
-            what = "the picture carries its workflow only in the form of the editor"
-            remedy = "Open it in ComfyUI and export it in API format."
-        elif metadata.parameters:
+    carried = metadata.workflow if metadata.prompt is None else metadata.prompt
+    if carried is None:
+        remedy = "Give the workflow's JSON file, or a picture that still carries its own."
+        if metadata.parameters:
             remedy = f"It carries settings in words: sfumato replay {path.name} works from these."
-        raise ImageFileError(what, str(path), remedy)
-    return Workflow(read_api(metadata.prompt, where=str(path)), metadata.workflow, metadata.record)
+        raise ImageFileError("the picture carries no workflow", str(path), remedy)
+    return Workflow(app.read_workflow(carried, str(path)), metadata.workflow, metadata.record)
 
 
-def _editor_part(data: bytes) -> Any:
+def _editor_part(value: Any) -> Any:
     """The editor's form in the body of a `POST /prompt`."""
-    try:
-        value = read_json(data)
-    except JsonFault:
-        return None
     for name in ("extra_data", "extra_pnginfo", "workflow"):
         value = value.get(name) if isinstance(value, dict) else None
     return value
