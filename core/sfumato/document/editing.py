@@ -49,16 +49,10 @@ class Edit:
         tiles, inner = self._tiles(surface), self._inner(surface, bounds)
         old = tiles.read_recorded(inner) if over_original else tiles.read(inner)
         light = _as_light(source, opacity) * self._selected(bounds)
-        backdrop = to_light(old)
-        layer = self._document.structure.layer(surface.owner)
-        result = blend(mode, backdrop, light)
-        if layer.alpha_locked:
-            alpha = to_light(old[3:])
-            result[:3] *= np.divide(alpha, result[3:], out=np.zeros_like(alpha), where=result[3:] > 0)
-            planes = np.concatenate([to_planes(result[:3]), old[3:]])
-            planes = np.where((result[3:] <= 0) & (old[3:] > 0), old, planes)
+        if self._document.structure.layer(surface.owner).alpha_locked:
+            planes = _blend_colours(mode, old, light)
         else:
-            planes = to_planes(result)
+            planes = to_planes(blend(mode, to_light(old), light))
         self._put(surface, tiles, bounds, inner, planes)
 
     def cover(self, surface: SurfaceId, bounds: Bounds, coverage: Planes | Light, value: float = 1.0) -> None:
@@ -261,6 +255,16 @@ def _as_light(source: Planes | Light, factor: float = 1.0) -> Light:
     if source.dtype == np.uint16:
         return np.multiply(source, np.float32(factor / 65535), dtype=np.float32)
     return np.multiply(source, np.float32(factor), dtype=np.float32)
+
+
+def _blend_colours(mode: BlendMode, old: Planes, source: Light) -> Planes:
+    """As if the backdrop were opaque; then with its alpha. Where nothing would be left, or nothing was, it stays."""
+    alpha = to_light(old[3:])
+    opaque = np.divide(to_light(old), alpha, out=np.zeros(old.shape, np.float32), where=alpha > 0)
+    result = blend(mode, opaque, source)
+    colours = np.divide(result[:3], result[3:], out=np.zeros_like(result[:3]), where=result[3:] > 0) * alpha
+    planes = np.where((result[3:] > 0) & (alpha > 0), to_planes(colours), old[:3])
+    return np.concatenate([planes, old[3:]])
 
 
 def _copied(layer: Layer, ids: dict[str, str]) -> Layer:

@@ -32,6 +32,7 @@ class Tiles:
         self._own: set[TileKey] = set()
         self._before: dict[TileKey, Planes] | None = None
         self._halved: dict[int, dict[TileKey, Planes]] = {}
+        self._versions: dict[int, object] = {}
 
     def __len__(self) -> int:
         return len(self._tiles)
@@ -59,7 +60,17 @@ class Tiles:
 
     def content_bounds(self) -> Bounds:
         """The rectangle around all pixels that differ from the background."""
-        return Bounds.around(bounds_of_key(key) & _content(key, tile, self.background) for key, tile in self._tiles.items())
+        whole, found = self.bounds(), Bounds()
+        middle = (whole.left + whole.right) / 2, (whole.top + whole.bottom) / 2
+        # From the rim inwards: what lies within the rectangle found so far need not be looked at.
+        for key in sorted(self._tiles, key=lambda each: -max(abs(each[0] * TILE - middle[0]), abs(each[1] * TILE - middle[1]))):
+            if bounds_of_key(key) not in found:
+                found |= _content(key, self._tiles[key], self.background)
+        return found
+
+    def versions(self, bounds: Bounds) -> tuple[object, ...]:
+        """One object for each row of tiles, another one after every change in it; a snapshot has those of its moment."""
+        return tuple(self._versions.get(row) for row in range(bounds.top // TILE, -(-bounds.bottom // TILE)))
 
     def tile(self, key: TileKey, level: int = 0) -> Planes:
         """One tile, not to be written to; at `level` n of the picture halved n times (2 x 2 means), made when first asked for."""
@@ -105,7 +116,7 @@ class Tiles:
         if key not in self._own:
             self._tiles[key] = tile = np.array(tile)
             self._own.add(key)
-        self._forget_halved(key)
+        self._changed(key)
         return tile
 
     def put(self, key: TileKey, tile: Planes | None) -> None:
@@ -118,7 +129,7 @@ class Tiles:
         else:
             tile.setflags(write=False)
             self._tiles[key] = tile
-        self._forget_halved(key)
+        self._changed(key)
 
     def write(self, bounds: Bounds, planes: Planes) -> None:
         """Copy uint16 [C,H,W] to a rectangle of that size."""
@@ -127,7 +138,7 @@ class Tiles:
             part = bounds & whole
             piece = planes[:, part.top - bounds.top : part.bottom - bounds.top, part.left - bounds.left : part.right - bounds.left]
             if part == whole:
-                self.put(key, compact(piece))
+                self.put(key, piece if _is_solid(piece) else shrunk(np.array(piece)))
             else:
                 place = self.writable(key)
                 place[:, part.top - whole.top : part.bottom - whole.top, part.left - whole.left : part.right - whole.left] = piece
@@ -147,6 +158,7 @@ class Tiles:
         copy = Tiles(self.channels, self.background)
         copy.empty_tile = self.empty_tile
         copy._tiles = dict(self._tiles)
+        copy._versions = dict(self._versions)
         copy._halved = {level: dict(tiles) for level, tiles in self._halved.items()}
         return copy
 
@@ -173,16 +185,23 @@ class Tiles:
         before, self._before = self._before or {}, None
         for key, old in before.items():
             if (tile := self._tiles.get(key, old)) is not old:
-                self.put(key, compact(tile))
+                self.put(key, shrunk(tile))
         self._freeze()
         return before
+
+    def tidied(self) -> Tiles:
+        """These tiles, with those of one colour shrunk and those of background gone."""
+        for key, tile in list(self._tiles.items()):
+            self.put(key, shrunk(tile))
+        return self
 
     def _freeze(self) -> None:
         for key in self._own:
             self._tiles[key].setflags(write=False)
         self._own.clear()
 
-    def _forget_halved(self, key: TileKey) -> None:
+    def _changed(self, key: TileKey) -> None:
+        self._versions[key[1]] = object()
         for level, tiles in self._halved.items():
             tiles.pop((key[0] >> level, key[1] >> level), None)
 
@@ -192,12 +211,12 @@ def solid(colour: Iterable[int]) -> Planes:
     return np.broadcast_to(np.array(list(colour), np.uint16)[:, None, None], (len(list(colour)), TILE, TILE))
 
 
-def compact(tile: Planes) -> Planes:
-    """A copy of a tile of its own, or a solid one if all its pixels are equal."""
+def shrunk(tile: Planes) -> Planes:
+    """A solid tile if all pixels are equal, else the tile itself."""
     first = tile[:, :1, :1]
-    if _is_solid(tile) or ((tile[:, -1:, -1:] == first).all() and (tile == first).all()):
+    if not _is_solid(tile) and (tile[:, -1:, -1:] == first).all() and (tile == first).all():
         return solid(first[:, 0, 0])
-    return np.array(tile)
+    return tile
 
 
 def stored_bytes(tile: Planes) -> int:
