@@ -20,7 +20,7 @@ from sfumato.nodes import MISSING
 from sfumato.sockets import SocketType
 from sfumato.workflow_json import Budget, Findings, JsonPath, Refused, trouble_with
 from sfumato_comfy.sheets import ANY, BYPASSED, ENTRY, MUTED, Box, Sheet, SheetReader, Slot
-from sfumato_comfy.widgets import UNNAMED, Origin, Value, values_of
+from sfumato_comfy.widgets import UNNAMED, Origin, Value, by_names, first_value, values_of
 
 OWN_ID = "sfumato_id"
 """Property of a box: its id in the graph, where that is none that the editor takes."""
@@ -167,7 +167,7 @@ class _Flattening:
 
     def _inputs(self, scope: _Scope, box: Box) -> tuple[dict[str, Any], dict[str, Origin | None]]:
         """(inputs, where the constants among them stand)."""
-        self._spend(len(box.values or ()) + len(box.inputs))
+        self._spend(len(box.values or ()) + len(box.named or ()) + len(box.inputs))
         values = values_of(box, self._catalogue.get(box.type), self._catalogue)
         values |= {name: value for name, value in scope.inner.get(box.id, {}).items() if name in values}
         inputs: dict[str, Any] = {name: each.value for name, each in values.items() if each.value is not MISSING}
@@ -262,8 +262,7 @@ class _Flattening:
     def _through(self, scope: _Scope, box: Box) -> _Source | _Onward:
         """What a box that exists in the editor only hands on."""
         if box.type == _PRIMITIVE:
-            first = box.values[0] if isinstance(box.values, list) and box.values else None
-            return None if first is None else Value(first, Origin((*box.path, UNNAMED, 0)))
+            return first_value(box)
         if box.type == _GET:
             setter = scope.setters.get(_first_text(box))
             return None if setter is None or setter.link is None else _Onward(scope, setter.link)
@@ -306,12 +305,13 @@ def _shown_outside(box: Box) -> Iterator[tuple[str, str, Value | None]]:
         pairs = [(str(each[0]), each[1]) for each in proxies if isinstance(each, list) and len(each) == 2]
     else:
         pairs = [(_ITSELF, slot.widget) for slot in box.inputs if slot.widget is not None]
-    values = box.values
+    by_name = by_names(box) if not isinstance(box.values, list) or len(box.values) != len(pairs) else None
+    values = box.values if isinstance(box.values, list) else []
     for index, (inside, name) in enumerate(pairs):
         if isinstance(name, str):
-            value = values.get(name) if isinstance(values, dict) else values[index] if values and index < len(values) else None
-            at = name if isinstance(values, dict) else index
-            yield inside, name, None if value is None else Value(value, Origin((*box.path, UNNAMED, at)))
+            held = Value(values[index], Origin((*box.path, UNNAMED, index))) if index < len(values) else None
+            held = by_name.get(name, held) if by_name else held
+            yield inside, name, None if held is None or held.value is None else held
 
 
 def _handed_on(box: Box, number: int, wanted: str) -> Slot | None:
@@ -327,5 +327,5 @@ def _handed_on(box: Box, number: int, wanted: str) -> Slot | None:
 
 
 def _first_text(box: Box) -> str | None:
-    first = box.values[0] if isinstance(box.values, list) and box.values else None
-    return first if isinstance(first, str) else None
+    first = first_value(box)
+    return first.value if first is not None and isinstance(first.value, str) else None

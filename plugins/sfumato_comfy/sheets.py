@@ -44,7 +44,8 @@ class Wire:
 
 @dataclass(frozen=True)
 class Box:
-    """A node on a sheet. `values` are its widgets', by position or by name; `outputs` are types; `path` leads to it in the file."""
+    """A node on a sheet. `values` are its widgets', by position or by name, `named` the same by name, as newer editors write them
+    besides; these count. `outputs` are types; `path` leads to the box in the file."""
 
     id: str
     type: str
@@ -54,6 +55,7 @@ class Box:
     inputs: tuple[Slot, ...] = ()
     outputs: tuple[str, ...] = ()
     values: list[Any] | dict[str, Any] | None = None
+    named: dict[str, Any] | None = None
     properties: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -107,7 +109,7 @@ class SheetReader:
         if values is not None and not isinstance(values, (list, dict)):
             self._add((*path, "widgets_values"), "values of widgets are a list or an object", f"this is {shown(values)}")
             values = None
-        title, properties = raw.get("title"), raw.get("properties")
+        title, properties, named = raw.get("title"), raw.get("properties"), raw.get("widgets_values_named")
         return Box(
             key,
             self._text((*path, "type"), kind),
@@ -117,6 +119,7 @@ class SheetReader:
             tuple(self._slot(place, each) for place, each in self._objects(raw, "inputs", path)),
             tuple(_type(each.get("type")) for _, each in self._objects(raw, "outputs", path)),
             values,
+            named if isinstance(named, dict) and named else None,
             properties if isinstance(properties, dict) else {},
         )
 

@@ -18,6 +18,9 @@ from sfumato_comfy.sheets import Box
 UNNAMED = "widgets_values"
 """The input under which the values of a node of unknown type are kept if the file does not say what they are called."""
 
+NAMED = "widgets_values_named"
+"""Where newer editors write the values by name, besides those by position."""
+
 OMITTED = "sfumato_omitted"
 """Property of a box: inputs that the graph left out, with the value that stands at their place. Changing it gives the input."""
 
@@ -44,10 +47,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a value stands in the file. With `before`, the list at `path` is too short, and becomes `before` and the value."""
+    """Where a value stands in the file, and where it stands once more. With `before`, the list at `path` is too short, and becomes
+    `before` and the value."""
 
     path: JsonPath
     before: tuple[Any, ...] | None = None
+    again: JsonPath | None = None
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,9 @@ def values_of(box: Box, node_type: NodeType | None, catalogue: Catalogue) -> dic
     """The constants that the file gives to the inputs of `box`; what is newer than the file has its default."""
     path = (*box.path, UNNAMED)
     named = list(dict.fromkeys(slot.widget for slot in box.inputs if slot.widget is not None))
-    if isinstance(box.values, dict):
-        found = {name: Value(value, Origin((*path, name))) for name, value in box.values.items() if _is_kept(node_type, name)}
+    if box.named is not None or isinstance(box.values, dict):
+        found = {name: each for name, each in by_names(box).items() if _is_kept(node_type, name)}
+        path = path if box.named is None else (*box.path, NAMED)
         return found if node_type is None else _completed(box, node_type, catalogue, found, Origin(path))
     values = box.values or []
     if node_type is None:
@@ -99,6 +105,14 @@ def values_of(box: Box, node_type: NodeType | None, catalogue: Catalogue) -> dic
     return _completed(box, node_type, catalogue, found, None, places[passed:])
 
 
+def first_value(box: Box) -> Value | None:
+    """The first value of a box; None if it has none."""
+    if isinstance(box.values, list) and box.values and box.values[0] is not None:
+        name = next(iter(box.named or ()), None)
+        return Value(box.values[0], Origin((*box.path, UNNAMED, 0), None, None if name is None else (*box.path, NAMED, name)))
+    return next((each for each in by_names(box).values() if each.value is not None), None)
+
+
 def default_of(socket: Input, catalogue: Catalogue | None = None) -> Any:
     """The value that the editor gives to a new widget, or MISSING. Choices known only at run time are asked of `catalogue`."""
     for default in (socket.options.get("default", MISSING), socket.default):
@@ -110,6 +124,19 @@ def default_of(socket: Input, catalogue: Catalogue | None = None) -> Any:
         return _first_choice(socket, catalogue)
     least = socket.options.get("min")
     return least if isinstance(least, (int, float)) and least > 0 else _ZEROS.get(socket.type, MISSING)
+
+
+def by_names(box: Box) -> dict[str, Value]:
+    """The values of a box that has them by name (else none): in the editor's order, so that their positions are known, too."""
+    if box.named is None:
+        values = box.values if isinstance(box.values, dict) else {}
+        return {name: Value(value, Origin((*box.path, UNNAMED, name))) for name, value in values.items()}
+    listed = box.values if isinstance(box.values, list) and len(box.values) == len(box.named) else None
+    found = {}
+    for index, (name, value) in enumerate(box.named.items()):
+        again = (*box.path, UNNAMED, index) if listed is not None and _same(listed[index], value) else None
+        found[name] = Value(value, Origin((*box.path, NAMED, name), None, again))
+    return found
 
 
 def _completed(

@@ -70,6 +70,7 @@ class UiWorkflow:
             raise BadValueError(f"the workflow has no place for the input {shown(name)}", where, _CANNOT)
         try:
             text = spliced(self.text, origin.path, value if origin.before is None else [*origin.before, value])
+            text = spliced(text, origin.again, value) if origin.again is not None else text
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise BadValueError(f"the value cannot be written: {error}", where) from error
         return UiWorkflow(parse(text, where=self._where, budget=self._budget), text, self._where, self._budget)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sfumato.app import App
 from sfumato.catalogue import Catalogue
+from sfumato.cli.workflows import read_workflow as read_file
 from sfumato.errors import BadValueError, PluginError, WorkflowError
 from sfumato.graph import Graph, GraphBuilder, Link, Node
+from sfumato.images.metadata import PictureMetadata
+from sfumato.images.writing import write_image
 from sfumato.nodes import Input, NodeType, node
 from sfumato.offers import FileFormatOffer
 from sfumato.recipes import graph_for
+from sfumato.records import hidden_of
 from sfumato.request import GenerateRequest, LoraUse
 from sfumato.sockets import AnyValue, Choice, Image, Latent, Mask, Model, Options, Range, Seed
 from sfumato.validation import validate
@@ -231,6 +237,22 @@ def test_the_files_own_names_count_where_the_node_has_changed_since(catalogue: C
     assert graph_of(sheet(box(3, "Sample", slots, values=[7, "fixed", 3.5])), catalogue)["3"][1] == {"seed": 7, "steps": 20, "cfg": 3.5}
 
 
+def test_where_newer_editors_give_the_values_by_name_too_the_names_count(catalogue: Catalogue) -> None:
+    named = {"cfg": 3.5, "seed": 7, "control_after_generate": "fixed"}
+    ui = sheet(
+        box(3, "Sample", values=[3.5, 7, "fixed"], widgets_values_named=named),
+        box(4, "FancyNode", values=[1, "x", "image"], widgets_values_named={"a": 1, "b": "x", "upload": "image"}),
+        box(5, "PrimitiveNode", outputs="INT", widgets_values_named={"value": 9, "control_after_generate": "fixed"}),
+        box(6, "Empty", [("width", "INT", 1, True)], values=[64, 32]),
+        links=[(1, 5, 0, 6, 0)],
+    )
+    assert graph_of(ui, catalogue) == {
+        "3": ["Sample", {"seed": 7, "steps": 20, "cfg": 3.5}],
+        "4": ["FancyNode", {"a": 1, "b": "x"}],
+        "6": ["Empty", {"width": 9, "height": 32}],
+    }
+
+
 def test_a_number_that_has_no_widget_takes_no_value(catalogue: Catalogue) -> None:
     ui = sheet(BLANK, box(3, "Show", [("value", "*", 1), ("forced", "INT", None)], values=["preview"]), links=[(1, 2, 0, 3, 0)])
     assert graph_of(ui, catalogue)["3"][1] == {"value": Link("2", 0)}
@@ -413,11 +435,21 @@ TO_SHOW = [(8, 3, 0, 9, 0), (9, 3, 1, 8, 0)]
         (("seed", "INT", None, True), [11], {}, 11),
         (("seed", "INT", None, True), [11], {"proxyWidgets": [["-1", "seed"]]}, 11),
         (("seed", "INT", None, True), [11, "fixed"], {"proxyWidgets": [["2", "seed"], ["2", "control_after_generate"]]}, 11),
+        (("seed", "INT", None, True), {"seed": 11}, {}, 11),
         (("seed", "INT", None, True), None, {}, 7),
         (("seed", "INT", 5, True), [11], {}, Link("4", 0)),
         (("renamed", "INT", 5, True), [11], {}, Link("4", 0)),
     ],
-    ids=["the value inside", "shown outside", "shown as its own", "shown as another's", "never shown", "linked", "renamed"],
+    ids=[
+        "the value inside",
+        "shown outside",
+        "shown as its own",
+        "shown as another's",
+        "shown by name",
+        "never shown",
+        "linked",
+        "renamed",
+    ],
 )
 def test_a_sub_graph_is_opened(catalogue: Catalogue, seed_slot: Any, values: Any, properties: Any, expected: Any) -> None:
     ui = with_sub_graphs(
@@ -626,6 +658,14 @@ def test_values_are_changed_in_primitives_and_sub_graphs_and_objects(catalogue: 
     assert changed.raw == expected
 
 
+def test_a_value_that_stands_in_the_file_twice_is_changed_twice(catalogue: Catalogue) -> None:
+    named = {"width": 64, "height": 32}
+    ui = sheet(box(2, "Empty", values=[64, 32], widgets_values_named=named), box(3, "Empty", values=[64], widgets_values_named=named))
+    changed = UiWorkflow(ui).with_values({"2": {"height": 8, "note": "n"}, "3": {"height": 8}}, catalogue).raw["nodes"]
+    assert [each["widgets_values"] for each in changed] == [[64, 8], [64]]
+    assert [each["widgets_values_named"] for each in changed] == [{"width": 64, "height": 8, "note": "n"}, {"width": 64, "height": 8}]
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
@@ -747,7 +787,7 @@ WHOLE = with_sub_graphs(
     box(3, "sub-1", [("model", "MODEL", 1), ("seed", "INT", 5, True)], "LATENT LATENT", [11], properties={"proxyWidgets": [["2", "seed"]]}),
     box(5, "PrimitiveNode", outputs="INT", values=[99, "fixed"]),
     box(6, "Patch", [("image", "IMAGE", 6), ("model", "MODEL", 7)], "MODEL IMAGE", mode=4),
-    box(7, "Picture", outputs="IMAGE MASK", values={"image": "p.png"}),
+    box(7, "Picture", outputs="IMAGE MASK", values=["p.png"], widgets_values_named={"image": "p.png"}),
     *SHOW_BOTH,
     links=[(1, 6, 0, 3, 0), (5, 5, 0, 3, 1), (6, 7, 0, 6, 0), (7, 1, 0, 6, 1), *TO_SHOW],
 )
@@ -812,6 +852,33 @@ def test_core_reads_either_format_and_names_the_file(app: App, catalogue: Catalo
     assert caught.value.where == "party.json"
     with pytest.raises(WorkflowError, match="API format"):
         read_workflow(ui, catalogue)
+
+
+def test_run_takes_a_file_of_the_editor_and_a_picture_that_carries_nothing_else(app: App, tmp_path: Path) -> None:
+    graph = graph_for(GenerateRequest(prompt="a boat", model="m", seed=5))
+    ui = app.editor_workflow(graph)
+    file, picture = tmp_path / "w.json", tmp_path / "p.png"
+    file.write_text(json.dumps(ui), "utf-8")
+    write_image(picture, np.zeros((8, 8, 3), np.float32), PictureMetadata(workflow=ui))
+    for read in (read_file(app, file), read_file(app, picture)):
+        assert is_same(read.graph, graph)
+        assert read.editor == ui
+    body = {"prompt": graph.to_json(), "extra_data": {"extra_pnginfo": {"workflow": ui}}}
+    file.write_text(json.dumps(body), "utf-8")
+    assert read_file(app, file).editor == ui
+
+
+def test_a_faulty_workflow_of_the_editor_beside_a_good_graph_is_drawn_anew(app: App) -> None:
+    graph = graph_for(GenerateRequest(prompt="a boat", model="m", seed=5))
+    assert app.editor_workflow(graph, {"nodes": [1]}) == app.editor_workflow(graph)
+    assert app.editor_workflow(graph, "nonsense") == app.editor_workflow(graph)
+
+
+@pytest.mark.slow
+def test_what_travels_with_a_run_has_a_workflow_that_the_editor_opens(app: App) -> None:
+    graph = Graph({"1": Node("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 1})})
+    assert is_same(app.read_workflow(hidden_of(app, graph)["extra_pnginfo"]["workflow"]), graph)
+    assert hidden_of(app, graph, workflow={"its": "own"})["extra_pnginfo"] == {"workflow": {"its": "own"}}
 
 
 def test_a_format_that_cannot_read_workflows_is_the_plugins_fault() -> None:
