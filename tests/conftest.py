@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 
 from sfumato.app import App
+from sfumato.cli import main
 from sfumato.models import ModelLibrary
 from sfumato.paths import Folders
 from sfumato.progress import Progress
@@ -57,6 +60,42 @@ def embedded_folder() -> Path:
     import sfumato_resources
 
     return sfumato_resources.embedded_model()
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command gave: its exit code, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The last line of stdout, as `--json` promises it."""
+        return json.loads(self.out.splitlines()[-1])
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
+    """A user's folders with settings that say: on the CPU, in float32."""
+    folders = Folders.under(tmp_path / "home")
+    monkeypatch.setenv("SFUMATO_HOME", str(tmp_path / "home"))
+    folders.settings.mkdir(parents=True)
+    folders.settings_file.write_text('[engine]\ndevice = "cpu"\nprecision = "float32"\n')
+    return folders
+
+
+@pytest.fixture
+def sfumato(home: Folders, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    """`sfumato("generate", ...)`: a command in this process, in the folders of `home`."""
+
+    def run(*words: object) -> Ran:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        return Ran(code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(autouse=True)
