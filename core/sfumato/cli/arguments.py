@@ -53,8 +53,8 @@ def control(text: str) -> Control:
 def borders(text: str) -> tuple[int, int, int, int]:
     """`L,T,R,B` in pixels."""
     parts = text.split(",")
-    if len(parts) != 4 or not all(part.strip().isdigit() for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not L,T,R,B in whole pixels, such as 0,0,64,0")
+    if len(parts) != 4 or not all(re.fullmatch(r"[0-9]{1,6}", part.strip()) and int(part) % 8 == 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not L,T,R,B in multiples of 8 pixels, such as 0,0,64,0")
     left, top, right, bottom = (int(part) for part in parts)
     return left, top, right, bottom
 
