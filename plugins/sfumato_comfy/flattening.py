@@ -138,6 +138,7 @@ class _Flattening:
     def _child(self, scope: _Scope, box: Box, number: int) -> _Scope:
         sheet = self._definitions[box.type]
         self._count(sheet)
+        self._spend(len(sheet.inputs) + len(box.inputs) + len(box.values or ()))
         own: dict[str, Value] = {}
         inner: dict[str, dict[str, Value]] = {}
         outside = scope.inner.get(box.id, {})

@@ -770,6 +770,13 @@ def test_budgets_are_kept(catalogue: Catalogue) -> None:
     shared = definition("d", "", "", box(1, "Stranger", values=[0] * 900))
     uses = with_sub_graphs(*(box(key, "d") for key in range(50)), definitions=[shared])
     assert faults_of(uses, catalogue, Budget(values=3000)) == [("too_large", "$")]
+    wide = definition("d", " ".join(map(str, range(900))), "", box(1, "Stranger"))
+    uses = with_sub_graphs(*(box(key, "d") for key in range(50)), definitions=[wide])
+    assert faults_of(uses, catalogue, Budget(values=12_000)) == [("too_large", "$")]
+    handing = box(1, "Stranger", [(str(number), "X", None) for number in range(900)], mode=4)
+    ends = [box(key, "Show", [("value", "Y", key)]) for key in range(2, 52)]
+    ui = sheet(handing, *ends, links=[(key, 1, key, key, 0) for key in range(2, 52)])
+    assert faults_of(ui, catalogue, Budget(values=12_000)) == [("too_large", "$")]
 
 
 def test_thousands_of_reroutes_in_a_row_are_followed_for_thousands_of_nodes(catalogue: Catalogue) -> None:
