@@ -112,11 +112,11 @@ class _Brush:
 
     def _dots(self) -> NDArray[np.bool_]:
         """Round dots on a square grid that is centred on the thing."""
-        period = self.image.width * 0.075
+        period = self.image.width * 0.15
         rows, columns = np.mgrid[0 : self.canvas.side, 0 : self.canvas.side]
-        dx = (columns - self.canvas.x) % period - period / 2
-        dy = (rows - self.canvas.y) % period - period / 2
-        return np.asarray(dx**2 + dy**2 < (period * 0.3) ** 2)
+        dx = (columns - self.canvas.x + period / 2) % period - period / 2
+        dy = (rows - self.canvas.y + period / 2) % period - period / 2
+        return np.asarray(dx**2 + dy**2 < (period * 0.32) ** 2)
 
     def neon(self, layers: list[Layer]) -> None:
         """A dark inside, a bright tube around it, and a glow of its colour on the ground."""
