@@ -129,7 +129,7 @@ def _decoder(services: Services, vae: VaeHandle, progress: Progress) -> Iterator
     """The network that decodes, in use: latents [1,c,h,w] anywhere -> pixels [1,3,H,W]."""
     device = services.residency.device.device
     with _in_use(services, vae, progress) as module:
-        yield lambda latents: vae.codec.decode(module, latents.to(device, vae.dtype))
+        yield lambda latents: vae.codec.decode(module, latents.to(device, vae.dtype).contiguous())
 
 
 @contextmanager
@@ -175,4 +175,5 @@ def _pixels(image: torch.Tensor, multiple: int) -> torch.Tensor:
     top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
     cropped = image[:, top : top + height, left : left + width, :3]
     coloured = cropped if cropped.shape[-1] == 3 else cropped[..., :1].expand(-1, -1, -1, 3)
-    return coloured.float().permute(0, 3, 1, 2) * 2 - 1
+    # In one order in memory, whatever order the picture came in: convolutions add up differently in another.
+    return (coloured.float() * 2 - 1).permute(0, 3, 1, 2).contiguous()

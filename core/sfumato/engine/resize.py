@@ -30,9 +30,9 @@ def resized(x: torch.Tensor, width: int, height: int, method: str, crop: str = "
 def _cut_to_proportion(x: torch.Tensor, width: int, height: int) -> torch.Tensor:
     have_h, have_w = x.shape[-2:]
     if have_w / have_h > width / height:
-        cut = round((have_w - have_h * width / height) / 2)
+        cut = min(round((have_w - have_h * width / height) / 2), (have_w - 1) // 2)
         return x[..., :, cut : have_w - cut]
-    cut = round((have_h - have_w * height / width) / 2)
+    cut = min(round((have_h - have_w * height / width) / 2), (have_h - 1) // 2)
     return x[..., cut : have_h - cut, :]
 
 
