@@ -14,25 +14,26 @@ _SPACE = re.compile(r"[ \t\n\r\ufeff]*")
 
 
 def spliced(text: str, path: JsonPath, value: Any) -> str:
-    """`text` with `value` at `path` ("$" first), or added there if it is a new name of an object.
+    """`text` with `value` at `path` ("$" first), or added there if it is a new name of an object, or one past the end of a list.
 
     Of equal names the last counts, as in every reader. Raises KeyError if the path leads nowhere, ValueError for a value that is no JSON.
     """
     written = json.dumps(value, ensure_ascii=False, allow_nan=False)
     start = _past_space(text, 0)
     for depth, part in enumerate(path[1:], 2):
-        found, end = _entry(text, start, part)
+        found, end, count = _entry(text, start, part)
         if found is None:
-            if depth < len(path) or text[start] != "{":
+            is_object = text[start] == "{"
+            if depth < len(path) or not (is_object or part == count):
                 raise KeyError(part)
-            comma = "" if text[start + 1 : end].strip() == "" else ", "
-            return f"{text[:end]}{comma}{json.dumps(part, ensure_ascii=False)}: {written}{text[end:]}"
+            name = f"{json.dumps(part, ensure_ascii=False)}: " if is_object else ""
+            return f"{text[:end]}{', ' if count else ''}{name}{written}{text[end:]}"
         start = found
     return text[:start] + written + text[_value_end(text, start) :]
 
 
-def _entry(text: str, start: int, part: Any) -> tuple[int | None, int]:
-    """(where the entry `part` of the object or list at `start` begins, or None; where its last entry ends)."""
+def _entry(text: str, start: int, part: Any) -> tuple[int | None, int, int]:
+    """(where the entry `part` of the object or list at `start` begins, or None; where its last entry ends; how many there are)."""
     is_object = text[start] == "{"
     if text[start] not in "{[" or is_object != isinstance(part, str):
         raise KeyError(part)
@@ -48,7 +49,7 @@ def _entry(text: str, start: int, part: Any) -> tuple[int | None, int]:
         found = place if key == part else found
         end = _value_end(text, place)
         place, number = _past_space(text, end), number + 1
-    return found, end
+    return found, end, number
 
 
 def _value_end(text: str, start: int) -> int:

@@ -47,11 +47,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a value stands in the file, and where it stands once more. With `before`, the list at `path` is too short, and becomes
-    `before` and the value."""
+    """Where a value stands in the file, or would stand, and where it stands once more. A list that is too short needs `before` first."""
 
     path: JsonPath
-    before: tuple[Any, ...] | None = None
+    before: tuple[Any, ...] = ()
     again: JsonPath | None = None
 
 
@@ -99,17 +98,17 @@ def values_of(box: Box, node_type: NodeType | None, catalogue: Catalogue) -> dic
         if end < len(values) or len(at) < len(named):
             return {UNNAMED: Value(values, Origin(path))} if values else {}
         return {name: Value(values[index], Origin((*path, index))) for name, index in at.items()}
-    places = _chosen(node_type, named, values)
+    places, later = _chosen(node_type, named, values)
     at, _, passed = _fitted(places, values)
     found = {name: Value(values[index], Origin((*path, index))) for name, index in at.items()}
-    return _completed(box, node_type, catalogue, found, None, places[passed:])
+    return _completed(box, node_type, catalogue, found, None, [*places[passed:], *later])
 
 
 def first_value(box: Box) -> Value | None:
     """The first value of a box; None if it has none."""
     if isinstance(box.values, list) and box.values and box.values[0] is not None:
         name = next(iter(box.named or ()), None)
-        return Value(box.values[0], Origin((*box.path, UNNAMED, 0), None, None if name is None else (*box.path, NAMED, name)))
+        return Value(box.values[0], Origin((*box.path, UNNAMED, 0), (), None if name is None else (*box.path, NAMED, name)))
     return next((each for each in by_names(box).values() if each.value is not None), None)
 
 
@@ -135,7 +134,7 @@ def by_names(box: Box) -> dict[str, Value]:
     found = {}
     for index, (name, value) in enumerate(box.named.items()):
         again = (*box.path, UNNAMED, index) if listed is not None and _same(listed[index], value) else None
-        found[name] = Value(value, Origin((*box.path, NAMED, name), None, again))
+        found[name] = Value(value, Origin((*box.path, NAMED, name), (), again))
     return found
 
 
@@ -158,27 +157,27 @@ def _completed(
 
 def _after(box: Box, rest: Sequence[Place], name: str) -> Origin | None:
     """The place of `name` in a list that ends before it."""
-    before = list(box.values or ())
+    before: list[Any] = []
     for place in rest:
         if place.kind != "input":
             before.append(place.own)
         elif place.name == name:
-            return Origin((*box.path, UNNAMED), tuple(before))
+            return Origin((*box.path, UNNAMED, len(box.values or ()) + len(before)), tuple(before))
         else:
             default = default_of(place.socket) if place.socket else MISSING
             before.append(None if default is MISSING else default)
     return None
 
 
-def _chosen(node_type: NodeType, named: Sequence[str], values: Sequence[Any]) -> list[Place]:
-    """The positions as the catalogue has them, or as the file names them if it has other names and all values fit these."""
+def _chosen(node_type: NodeType, named: Sequence[str], values: Sequence[Any]) -> tuple[list[Place], list[Place]]:
+    """(positions, more that may follow): as the catalogue has them, or as the file names them if all values fit these names."""
     known = [socket.name for socket in widget_sockets(node_type)]
     if named and set(named) != set(known):
         places = places_of(node_type, named)
         at, end, _ = _fitted(places, values)
         if end == len(values) and len(at) == len(named):
-            return places
-    return places_of(node_type, known)
+            return places, places_of(node_type, [name for name in known if name not in at])
+    return places_of(node_type, known), []
 
 
 def _fitted(places: Sequence[Place], values: Sequence[Any]) -> tuple[dict[str, int], int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sfumato.catalogue import Catalogue
@@ -13,6 +13,7 @@ from sfumato.graph import Graph, Link, Node
 from sfumato.workflow_json import Budget, Findings, Refused, parse
 from sfumato_comfy.flattening import Flat, flattened
 from sfumato_comfy.splicing import spliced
+from sfumato_comfy.widgets import Origin
 
 _CANNOT = "Change it in ComfyUI, or save the workflow in API format."
 
@@ -69,11 +70,20 @@ class UiWorkflow:
         if origin is None:
             raise BadValueError(f"the workflow has no place for the input {shown(name)}", where, _CANNOT)
         try:
-            text = spliced(self.text, origin.path, value if origin.before is None else [*origin.before, value])
-            text = spliced(text, origin.again, value) if origin.again is not None else text
+            text = self._with(origin, value)
         except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise BadValueError(f"the value cannot be written: {error}", where) from error
         return UiWorkflow(parse(text, where=self._where, budget=self._budget), text, self._where, self._budget)
+
+    def _with(self, origin: Origin, value: Any) -> str:
+        text, (*path, last) = self.text, origin.path
+        added = [*origin.before, value]
+        if isinstance(last, int) and last - len(origin.before) == 0 and not _has_list(self.raw, path):
+            return spliced(text, tuple(path), added)
+        for number, each in enumerate(added, 1):
+            place = last if len(added) == 1 else last - len(added) + number
+            text = spliced(text, (*path, place), each)
+        return spliced(text, origin.again, value) if origin.again is not None else text
 
     def _flat(self, catalogue: Catalogue) -> Flat:
         findings = Findings(self._budget)
@@ -81,6 +91,13 @@ class UiWorkflow:
             return flattened(self.raw, catalogue, findings, self._budget)
         except Refused:
             raise workflow_error(findings.faults, self._where) from None
+
+
+def _has_list(raw: Any, path: Sequence[Any]) -> bool:
+    """Whether there is a list at `path`."""
+    for part in path[1:]:
+        raw = raw.get(part) if isinstance(raw, dict) else raw[part]
+    return isinstance(raw, list)
 
 
 def is_same(one: Any, other: Any) -> bool:

@@ -634,10 +634,17 @@ def test_one_value_is_changed_and_nothing_else(catalogue: Catalogue) -> None:
 
 def test_a_value_that_the_file_does_not_have_yet_is_added(catalogue: Catalogue) -> None:
     changed = UiWorkflow.parse(STRANGE).with_values({"3": {"cfg": 2.5}, "4": {"prefix": "ü"}, "2": {"note": "n"}}, catalogue)
+    none = UiWorkflow.parse('{"nodes": [{"id": 1, "type": "Sample", "widgets_values": [ ]}]}').with_values({"1": {"steps": 3}}, catalogue)
+    assert none.text == '{"nodes": [{"id": 1, "type": "Sample", "widgets_values": [0, "fixed", 3 ]}]}'
+    slots = [("width", "INT", None, True), ("height", "INT", None, True)]
+    named = UiWorkflow(sheet(box(2, "Empty", slots, values=[64, 32]))).with_values({"2": {"note": "n"}}, catalogue)
+    assert named.raw["nodes"][0]["widgets_values"] == [64, 32, "n"]
+    none = UiWorkflow.parse('{"nodes": [{"id": 1, "type": "Sample"}]}').with_values({"1": {"cfg": 2.0}}, catalogue)
+    assert none.text == '{"nodes": [{"id": 1, "type": "Sample", "widgets_values": [0, "fixed", 20, 2.0]}]}'
     assert changed.text == (
         STRANGE.replace('[7, "randomize", 20]', '[7, "randomize", 20, 2.5]')
         .replace("000}]}}]", '000}]}, "widgets_values": ["ü"]}]')
-        .replace("[64,  32]", '[64, 32, "n"]')
+        .replace("[64,  32]", '[64,  32, "n"]')
     )
     assert changed.to_graph(catalogue).nodes["2"].inputs == {"width": 64, "height": 32, "note": "n"}
 
