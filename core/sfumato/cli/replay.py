@@ -28,7 +28,6 @@ from sfumato.recipes import saver_of
 from sfumato.records import FORMAT, adopt, changes
 from sfumato.request import GenerateRequest
 from sfumato.saving import save_picture
-from sfumato.workflow_json import read_api
 
 NOTES = """
 A picture of Sfumato carries its graph and a record of versions, models, pictures and the machine: on the same machine it comes out
@@ -92,7 +91,7 @@ def _plan(app: App, metadata: PictureMetadata, where: str) -> Plan:
     record = metadata.record
     if isinstance(record, dict) and "sweep" in record:
         raise ImageFileError("this is a sheet of many pictures", where, "Run the sweep again: its settings are in the record.")
-    if metadata.prompt is not None:
+    if metadata.prompt is not None or metadata.workflow is not None:
         plan = _of_graph(app, metadata, where)
     elif metadata.parameters:
         request, words = request_from(app, metadata.settings, where)
@@ -106,7 +105,7 @@ def _plan(app: App, metadata: PictureMetadata, where: str) -> Plan:
 
 
 def _of_graph(app: App, metadata: PictureMetadata, where: str) -> Plan:
-    graph, record = read_api(metadata.prompt, where=where), metadata.record
+    graph, record = app.read_workflow(metadata.workflow if metadata.prompt is None else metadata.prompt, where), metadata.record
     adopted = adopt(app, record, graph)
     if adopted.gone:
         name, path = next(iter(adopted.gone.items()))
