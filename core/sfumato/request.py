@@ -102,8 +102,14 @@ class GenerateRequest:
             raise BadValueError("a mask needs a picture to lie on", "mask", "Give the picture as well.")
         if self.outpaint and self.image is None:
             raise BadValueError("there is no picture to paint around", "outpaint", "Give the picture as well.")
-        if any(side % 8 or side < 0 for side in asdict(self.outpaint).values()):
+        border = self.outpaint
+        if any(side % 8 or side < 0 for side in asdict(border).values()):
             raise BadValueError("borders are multiples of 8 pixels, not negative", "outpaint", "Round them to 8.")
+        if self.width - border.left - border.right < 8 or self.height - border.top - border.bottom < 8:
+            raise BadValueError("the borders leave no room for the picture", "outpaint", "Width and height are those of the result.")
+        factor = self.upscale.factor if self.upscale else 0.0
+        if not 0 <= factor * max(self.width, self.height) <= MAX_SIZE or 0 < factor * min(self.width, self.height) < 1:
+            raise BadValueError(f"enlarged {factor} times, a side is not between 1 and {MAX_SIZE}", "upscale", "Use another factor.")
         return self
 
     def to_json(self) -> dict[str, Any]:

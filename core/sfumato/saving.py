@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Mapping
@@ -60,7 +61,12 @@ def place_for(root: Path, prefix: str) -> tuple[Path, str]:
     if not parts:
         raise SaveError("the file name prefix is empty", str(root), "Give it a name.")
     folder = root.joinpath(*parts[:-1])
-    if not folder.resolve().is_relative_to(root.resolve()):
+    try:
+        os.fsencode(parts[-1])
+        inside = folder.resolve().is_relative_to(root.resolve())
+    except (OSError, ValueError) as error:  # too long, links in a circle, a lone surrogate
+        raise SaveError(f"no folder can be called as {prefix!r} says", str(root), "Use a plain name or sub-folders.") from error
+    if not inside:
         raise SaveError(f"{prefix!r} leads out of the output folder through a link", str(root), "Use a plain name or sub-folders.")
     return folder, parts[-1]
 
@@ -111,11 +117,11 @@ def _bare(model: str) -> str:
 
 
 def _filled(prefix: str, width: int, height: int) -> str:
+    codes = {"yyyy": "%Y", "yy": "%y", "MM": "%m", "dd": "%d", "hh": "%H", "mm": "%M", "ss": "%S"}
+    now = time.localtime()
+
     def date(match: re.Match[str]) -> str:
-        form = match.group(1)
-        for word, code in (("yyyy", "%Y"), ("yy", "%y"), ("MM", "%m"), ("dd", "%d"), ("hh", "%H"), ("mm", "%M"), ("ss", "%S")):
-            form = form.replace(word, code)
-        return time.strftime(form)
+        return re.sub("|".join(codes), lambda word: time.strftime(codes[word[0]], now), match[1])
 
     return re.sub(r"%date:([^%]+)%", date, prefix).replace("%width%", str(width)).replace("%height%", str(height))
 

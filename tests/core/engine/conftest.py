@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sfumato.engine import codec, sampling, text_encoding
 from sfumato.engine.handles import ClipHandle, ModelHandle, VaeHandle
-from sfumato.engine.sampling import GuiderChoice, NoNoise, NoiseSource, RandomNoise, Sampled
+from sfumato.engine.sampling import GuiderChoice, NoiseSource, NoNoise, RandomNoise, Sampled
 from sfumato.engine.schedules import sigmas
 from sfumato.engine.services import Services
 from sfumato.progress import Progress
@@ -97,7 +97,8 @@ class Studio:
     def module_of(self, handle: Any) -> nn.Module:
         """The network behind a handle, loaded."""
         with self.services.residency.use(handle.weights) as (module,):
-            return module
+            network: nn.Module = module
+            return network
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from sfumato.progress import Progress, Step
 def picture() -> Tensor:
     """A drawing of the model's world, IMAGE [1,128,192,3]."""
     import numpy as np
+
     from sfumato_resources.world.benchmark import held_out
     from sfumato_resources.world.drawing import draw_array
 
@@ -51,7 +52,8 @@ def test_there_and_back_is_nearly_the_same_picture(studio: Any, picture: Tensor)
     assert back.shape == picture.shape
     assert back.dtype == torch.float32
     assert back.is_contiguous()
-    assert 0 <= back.min() and back.max() <= 1
+    assert back.min() >= 0
+    assert back.max() <= 1
     assert error(back, picture) < 0.02
 
 
@@ -81,10 +83,11 @@ def test_a_picture_smaller_than_a_latent_pixel_is_refused(studio: Any) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 8, 8), (4, 8, 8)])
-@pytest.mark.parametrize("way", [codec.decode, lambda *given: codec.decode_tiled(*given[:3], 64, 16, given[3])])
-def test_a_latent_of_another_model_is_refused_by_name(studio: Any, shape: tuple[int, ...], way: Any) -> None:
+def test_a_latent_of_another_model_is_refused_by_name(studio: Any, shape: tuple[int, ...]) -> None:
     with pytest.raises(BadValueError, match="'embedded'"):
-        way(studio.services, studio.vae, torch.zeros(shape), Progress.silent())
+        studio.decode(torch.zeros(shape))
+    with pytest.raises(BadValueError, match="'embedded'"):
+        codec.decode_tiled(studio.services, studio.vae, torch.zeros(shape), 64, 16, Progress.silent())
 
 
 def test_progress_is_told_for_each_picture(studio: Any) -> None:
@@ -121,8 +124,10 @@ def test_encoding_in_tiles_is_close_to_encoding_the_whole(studio: Any, picture: 
 
 def test_a_tile_larger_than_the_picture_is_the_whole(studio: Any, picture: Tensor) -> None:
     latent = studio.encode(picture)
-    assert torch.allclose(codec.decode_tiled(studio.services, studio.vae, latent, 512, 64, Progress.silent()), studio.decode(latent), atol=1e-6)
-    assert torch.allclose(codec.encode_tiled(studio.services, studio.vae, picture, 512, 64, Progress.silent()), latent, atol=1e-5)
+    decoded = codec.decode_tiled(studio.services, studio.vae, latent, 512, 64, Progress.silent())
+    encoded = codec.encode_tiled(studio.services, studio.vae, picture, 512, 64, Progress.silent())
+    assert torch.allclose(decoded, studio.decode(latent), atol=1e-6)
+    assert torch.allclose(encoded, latent, atol=1e-5)
 
 
 def test_tiles_lie_on_the_grid_of_the_latent(studio: Any, picture: Tensor) -> None:
@@ -139,7 +144,8 @@ def test_tiles_lie_on_the_grid_of_the_latent(studio: Any, picture: Tensor) -> No
 
     codec.encode_tiled(studio.services, replace(studio.vae, codec=Watching()), picture, 70, 25, Progress.silent())
     pixels = picture.permute(0, 3, 1, 2) * 2 - 1
-    blocks = {block.flatten().numpy().tobytes() for block in pixels.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, 8, 8)}
+    cut = pixels.unfold(2, 8, 8).unfold(3, 8, 8).permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, 8, 8)
+    blocks = {block.flatten().numpy().tobytes() for block in cut}
     assert len(seen) > 2
     for tile in seen:
         assert tile.shape[2] % 8 == tile.shape[3] % 8 == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sfumato.engine.dtypes import SMALL_NETWORK, cpu_gain, compute_dtype
+from sfumato.engine.dtypes import SMALL_NETWORK, compute_dtype, cpu_gain
 from sfumato.errors import BadValueError
 
 CPU = torch.device("cpu")

@@ -280,8 +280,12 @@ def changed_outputs(layers: list[nn.Module], change: Callable[[nn.Module, Any, A
 def test_perturbed_attention_pushes_away_from_what_is_seen_without_looking_around(call: OneCall) -> None:
     red, blue = call.studio.text(RED), call.studio.text(BLUE)
     positive, negative = call.network(red[0][0]), call.network(blue[0][0])
+
+    def through(layer: Any, given: Any, out: Any) -> Any:
+        return layer.to_out[0](layer.to_v(given[0]))  # every place sees only itself
+
     layers = [block.attn1 for part in call.unet.mid_block.attentions for block in part.transformer_blocks]
-    with changed_outputs(layers, lambda layer, given, out: layer.to_out[0](layer.to_v(given[0]))):
+    with changed_outputs(layers, through):
         perturbed = call.network(red[0][0])
     assert not near(positive, perturbed, 1e-3)
     wanted = negative + 4.0 * (positive - negative) + 3.0 * (positive - perturbed)

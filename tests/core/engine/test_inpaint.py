@@ -1,4 +1,4 @@
-"""Painting inside a mask: what is kept is kept to the bit, what is painted follows the prompt, and inpainting networks get their channels."""
+"""Painting inside a mask: what is kept is kept to the bit, grey tones are a schedule, inpainting networks get their channels."""
 
 from __future__ import annotations
 
@@ -189,8 +189,9 @@ def test_an_inpainting_network_gives_the_pictures_of_diffusers_inpainting_pipeli
     ours = studio.sample({"samples": before}, levels=levels, noise=studio.with_noise(noise), positive=positive, negative=negative)
 
     sampling, x = studio.model.sampling, noise * (levels[0] ** 2 + 1) ** 0.5 + studio.model.latent.into_model(before)
+    prediction = "v_prediction" if sampling.prediction == "v" else "epsilon"
     scheduler = diffusers.EulerDiscreteScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction" if sampling.prediction == "v" else "epsilon"
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction
     )
     scheduler.set_timesteps(sigmas=levels.tolist())
     scheduler.timesteps = sampling.timestep(levels[:-1]).float()

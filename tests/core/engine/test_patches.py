@@ -32,9 +32,8 @@ class Plus:
         return weight + strength * self.change
 
 
-def patch(strength: float = 1.0, identity: str = "file", **deltas: Plus) -> Patch:
-    named: Mapping[str, Plus] = {name.replace("_", "."): delta for name, delta in deltas.items()}
-    return Patch(identity, strength, named)
+def patch(strength: float = 1.0, deltas: Mapping[str, Plus] | None = None, identity: str = "file") -> Patch:
+    return Patch(identity, strength, deltas or {})
 
 
 class Bench:
@@ -66,7 +65,7 @@ def test_a_patch_changes_the_weights_as_long_as_it_is_on() -> None:
     before, change = bench.output(), torch.full((3, 3), 0.5)
     first, second = bench.module()
     expected = second((first.weight + 2.0 * change) @ torch.ones(3) + first.bias)
-    assert torch.allclose(bench.output(patch(2.0, **{"0_weight": Plus(change)})), expected)
+    assert torch.allclose(bench.output(patch(2.0, {"0.weight": Plus(change)})), expected)
     assert torch.equal(bench.output(), before)
 
 
@@ -74,7 +73,7 @@ def test_taking_a_patch_off_is_exact_even_where_adding_and_subtracting_would_not
     bench = Bench(torch.bfloat16)
     originals = {name: p.detach().clone() for name, p in bench.module().named_parameters()}
     pointers = {name: p.data_ptr() for name, p in bench.module().named_parameters()}
-    bench.output(patch(1.0, **{"0_weight": Plus(torch.full((3, 3), 1e5)), "1_bias": Plus(torch.full((2,), 1e-5))}))
+    bench.output(patch(1.0, {"0.weight": Plus(torch.full((3, 3), 1e5)), "1.bias": Plus(torch.full((2,), 1e-5))}))
     for name, parameter in bench.module().named_parameters():
         assert torch.equal(parameter, originals[name])
         assert parameter.data_ptr() == pointers[name]
@@ -82,13 +81,13 @@ def test_taking_a_patch_off_is_exact_even_where_adding_and_subtracting_would_not
 
 def test_patched_weights_keep_the_networks_dtype() -> None:
     bench = Bench(torch.bfloat16)
-    assert bench.output(patch(1.0, **{"0_weight": Plus(torch.ones(3, 3))})).dtype == torch.bfloat16
+    assert bench.output(patch(1.0, {"0.weight": Plus(torch.ones(3, 3))})).dtype == torch.bfloat16
 
 
 def test_a_stack_adds_up_before_it_is_rounded() -> None:
     bench = Bench(torch.bfloat16)
     up, down = Plus(torch.full((3, 3), 1000.0)), Plus(torch.full((3, 3), -1000.0))
-    stack = (patch(1.0, "up", **{"0_weight": up}), patch(1.0, "down", **{"0_weight": down}))
+    stack = (patch(1.0, {"0.weight": up}, "up"), patch(1.0, {"0.weight": down}, "down"))
     assert torch.allclose(bench.output(*stack), bench.output(), atol=1e-2)
 
 
@@ -96,41 +95,41 @@ def test_patches_that_do_nothing_cost_nothing() -> None:
     bench, delta = Bench(), Plus(torch.ones(3, 3))
     before = bench.output()
     loads = bench.residency.counters.loads
-    assert torch.equal(bench.output(patch(0.0, **{"0_weight": delta}), patch(1.0)), before)
+    assert torch.equal(bench.output(patch(0.0, {"0.weight": delta}), patch(1.0)), before)
     assert (delta.asked, bench.residency.counters.loads) == (0, loads)
 
 
 def test_patched_copies_are_worked_out_once_for_each_stack() -> None:
     bench, delta = Bench(), Plus(torch.ones(3, 3))
-    one = patch(1.0, **{"0_weight": delta})
+    one = patch(1.0, {"0.weight": delta})
     first = bench.output(one)
     assert torch.equal(bench.output(one), first)
     assert delta.asked == 1
-    bench.output(patch(0.5, **{"0_weight": delta}))
+    bench.output(patch(0.5, {"0.weight": delta}))
     assert delta.asked == 2
 
 
 def test_the_name_of_a_stack_tells_files_strengths_and_order_apart() -> None:
-    a, b = patch(1.0, "a"), patch(1.0, "b")
-    names = {identity_of(stack) for stack in [(a,), (b,), (a, b), (b, a), (patch(0.5, "a"),), (patch(1.0, "a,1.0"),)]}
+    a, b = patch(1.0, identity="a"), patch(1.0, identity="b")
+    names = {identity_of(stack) for stack in [(a,), (b,), (a, b), (b, a), (patch(0.5, identity="a"),), (patch(1.0, identity="a,1.0"),)]}
     assert len(names) == 6
-    assert identity_of((a, b)) == identity_of((patch(1.0, "a"), patch(1.0, "b")))
+    assert identity_of((a, b)) == identity_of((patch(1.0, identity="a"), patch(1.0, identity="b")))
 
 
 def test_patched_copies_count_for_the_budget_and_may_be_moved_out() -> None:
     bench, delta = Bench(), Plus(torch.ones(3, 3))
     plain = bench.module() and bench.residency.resident_bytes()
-    bench.output(patch(1.0, **{"0_weight": delta}))
+    bench.output(patch(1.0, {"0.weight": delta}))
     assert bench.residency.resident_bytes() == plain + 36
     bench.residency.unload()
     assert bench.residency.resident_bytes() == 0
-    bench.output(patch(1.0, **{"0_weight": delta}))
+    bench.output(patch(1.0, {"0.weight": delta}))
     assert delta.asked == 2
 
 
 def test_patched_copies_do_not_keep_the_network_alive() -> None:
     bench = Bench()
-    bench.output(patch(1.0, **{"0_weight": Plus(torch.ones(3, 3))}))
+    bench.output(patch(1.0, {"0.weight": Plus(torch.ones(3, 3))}))
     network = weakref.ref(bench.module())
     bench.weights.module = None  # as the residency does when it makes room
     gc.collect()
@@ -138,7 +137,7 @@ def test_patched_copies_do_not_keep_the_network_alive() -> None:
 
 
 def test_a_reloaded_network_is_patched_again() -> None:
-    bench, one = Bench(), patch(1.0, **{"0_weight": Plus(torch.ones(3, 3))})
+    bench, one = Bench(), patch(1.0, {"0.weight": Plus(torch.ones(3, 3))})
     before = bench.output(one)
     bench.residency.unload()
     assert torch.equal(bench.output(one), before)
@@ -147,7 +146,7 @@ def test_a_reloaded_network_is_patched_again() -> None:
 def test_an_error_while_a_patch_is_on_takes_it_off() -> None:
     bench = Bench()
     before = bench.output()
-    one = patch(1.0, **{"0_weight": Plus(torch.ones(3, 3))})
+    one = patch(1.0, {"0.weight": Plus(torch.ones(3, 3))})
     with (
         pytest.raises(ZeroDivisionError),
         bench.residency.use(bench.weights) as (module,),
@@ -168,7 +167,7 @@ def test_a_cancel_between_two_patched_weights_leaves_the_network_as_it_was() -> 
 
     progress = Progress(hear)
     with pytest.raises(CancelledError):
-        bench.output(patch(1.0, **{"0_weight": Plus(torch.ones(3, 3)), "1_weight": Plus(torch.ones(2, 3))}), progress=progress)
+        bench.output(patch(1.0, {"0.weight": Plus(torch.ones(3, 3)), "1.weight": Plus(torch.ones(2, 3))}), progress=progress)
     assert told == [0]
     assert torch.equal(bench.output(), before)
 

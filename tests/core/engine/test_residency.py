@@ -223,7 +223,7 @@ def test_a_second_run_with_another_seed_encodes_no_text_and_loads_nothing(app: A
     from sfumato.request import GenerateRequest
 
     backend, services = app.backend(), app.services()
-    request = {"prompt": "a green star on a grey background", "width": 64, "height": 64, "steps": 2}
+    request: dict[str, Any] = {"prompt": "a green star on a grey background", "width": 64, "height": 64, "steps": 2}
     pictures = []
     for seed in (1, 2):
         graph = graph_for(GenerateRequest(**request, seed=seed))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -26,7 +28,7 @@ def test_tiles_cover_every_place_inside_and_share_what_was_asked(height: int, wi
         assert places[0] == 0
         assert places[-1] + side == length
         stride = max(1, size - overlap)
-        assert all(b - a <= stride for a, b in zip(places, places[1:], strict=False))
+        assert all(b - a <= stride for a, b in pairwise(places))
     assert len(found) == len(set(found)) == len({t.y for t in found}) * len({t.x for t in found})
 
 

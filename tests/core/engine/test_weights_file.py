@@ -28,7 +28,7 @@ class Network(nn.Module):
         self.register_buffer("scratch", torch.zeros(1), persistent=False)
 
 
-VALUES = {
+VALUES: dict[str, Any] = {
     "first.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
     "first.bias": np.array([7, 8], np.float16),
     "second.weight": np.array([[1, 2], [3, 4]], np.float64),
