@@ -175,6 +175,7 @@ class App:
             "samplers": lambda source: [offer.name for offer in hooks.register_samplers()],
             "schedules": lambda source: [offer.name for offer in hooks.register_schedules()],
             "preprocessors": lambda source: [offer.name for offer in hooks.register_preprocessors()],
+            "fills": lambda source: [offer.name for offer in hooks.register_inpaint_fills()],
             "images": lambda source: self.run_folders().names(),
         }
 

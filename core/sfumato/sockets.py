@@ -54,7 +54,7 @@ class Text:
 class Choice:
     """One of a list that is known only at run time. `options(folders)` gives it from what is on disk or registered.
 
-    `source` names it: `models:<kind>`, `samplers`, `schedules`, `preprocessors`, `images`. The catalogue resolves it.
+    `source` names it: `models:<kind>`, `samplers`, `schedules`, `preprocessors`, `fills`, `images`. The catalogue resolves it.
     `upload` marks a list of pictures that a client may add to.
     """
 
