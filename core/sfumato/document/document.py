@@ -44,7 +44,7 @@ class Document(Picture):
         self.history = history or History()
         self._listeners: list[Listener] = []
         self._edit: Edit | None = None
-        self._saved_at: Command | None = None
+        self._saved_at: object = None
 
     @classmethod
     def new(cls, width: int, height: int, *, history: History | None = None) -> Document:
@@ -65,7 +65,7 @@ class Document(Picture):
     def snapshot(self) -> Picture:
         """This moment, never to change: for saving, compositing and generating in other threads. Copies no pixels."""
         surfaces = {name: tiles.snapshot() for name, tiles in self._surfaces.items() if len(tiles)}
-        return Picture(self.structure, surfaces, self.unknown)
+        return Picture(self.structure, surfaces, self.unknown, self.history.last)
 
     @property
     def open_edit(self) -> Edit | None:
@@ -115,10 +115,10 @@ class Document(Picture):
             return None
         return self._applied(self.history.step_forward(lambda command: self._swap(command, command.after)))
 
-    def saved(self, path: str) -> None:
-        """The document was written to `path` as it is now."""
-        self._saved_at = self.history.last
-        self.tell(DocumentSaved(path))
+    def saved(self, path: str, picture: Picture) -> None:
+        """A snapshot was written to `path`; what was edited since it was taken still counts as modified."""
+        self._saved_at = picture.moment
+        self.tell(DocumentSaved(path, picture))
 
     def close(self) -> None:
         """Give back what the history holds in memory and on the disk."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from sfumato.document.layers import SurfaceId
+from sfumato.document.picture import Picture
 from sfumato.document.tiles import TileKey
 from sfumato.geometry import Bounds, Size
 
@@ -87,9 +88,10 @@ class EditCommitted:
 
 @dataclass(frozen=True)
 class DocumentSaved:
-    """What is on the disk is what is in memory; `path` as text."""
+    """`picture` is on the disk, at `path`; the document may have changed since that moment."""
 
     path: str
+    picture: Picture
 
 
 DocumentEvent: TypeAlias = (

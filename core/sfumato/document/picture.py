@@ -57,11 +57,14 @@ class Picture:
         structure: Structure,
         surfaces: Mapping[SurfaceId, Tiles] | None = None,
         unknown: Mapping[str, bytes] | None = None,
+        moment: object = None,
     ) -> None:
         self.structure = structure
         self._surfaces = dict(surfaces or {})
         self.unknown: Mapping[str, bytes] = unknown or {}
         """Entries of the document's file that are not ours, by name: written again as they were."""
+        self.moment = moment
+        """The last command that had been done when this was taken from a document."""
 
     @property
     def bounds(self) -> Bounds:
