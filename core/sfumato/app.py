@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.backends import Backend
+from sfumato.backends.child import ChildBackend, EngineOptions
 from sfumato.backends.in_process import InProcessBackend
 from sfumato.caching import Cache, ClassicCache, LruCache, NoCache
 from sfumato.catalogue import Catalogue
@@ -40,6 +41,7 @@ else:
     engine = lazy_module("sfumato.engine.services")
 
 _GB = 1_000_000_000
+_OWN_BACKENDS = f"{InProcessBackend.name!r}, {ChildBackend.name!r}"
 
 
 @dataclass
@@ -53,6 +55,9 @@ class App:
     library: ModelLibrary
     pictures: dict[str, Path] = field(default_factory=dict)
     """Pictures the user named himself, by the name graphs use for them."""
+    extra_models: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    blocked: Sequence[str] = ()
+    """Both as they were handed to `make`, for a kernel of the same kind in another process."""
     _services: Any = None
 
     @classmethod
@@ -78,7 +83,7 @@ class App:
         plugins = PluginManager(blocked)
         plugins.load()
         library = ModelLibrary(folders, _more_models(settings, extra_models or {}))
-        app = cls(folders, settings, plugins, Catalogue(), library)
+        app = cls(folders, settings, plugins, Catalogue(), library, extra_models=extra_models or {}, blocked=blocked)
         for name, types in plugins.nodes_by_plugin().items():
             app.catalogue.add(types, name)
         for source, resolve in app._sources().items():
@@ -129,14 +134,31 @@ class App:
         return ModelHashes(self.folders.cache).sha256(file.path, progress)
 
     def backend(self, name: str = "in-process", *, output: Path | None = None, cache: Cache | None = None) -> Backend:
-        """Where graphs run. `output` is where nodes save instead of the user's own folder."""
+        """Where graphs run: "in-process", "child" (a process of its own, to be closed), or what a plugin has.
+
+        `output` is where nodes save instead of the user's own folder. `cache` is for runs in this process; others have their own.
+        """
         if name == InProcessBackend.name:
             runner = Runner(self.catalogue, _cache_for(self.settings.cache) if cache is None else cache, self.plugins)
             return InProcessBackend(runner, self.services, self.run_folders(output))
+        if name == ChildBackend.name:
+            return ChildBackend(self._engine_options(output))
         found = self.plugins.backend_for(name, self)
         if found is None:
-            raise BadValueError(f"there is no backend {name!r}", "backend", f"There is {InProcessBackend.name!r}, and what plugins bring.")
+            raise BadValueError(f"there is no backend {name!r}", "backend", f"There is {_OWN_BACKENDS}, and what plugins bring.")
         return found
+
+    def _engine_options(self, output: Path | None) -> EngineOptions:
+        """What an engine in another process is made of, so that it is as this one would be."""
+        return EngineOptions(
+            self.folders,
+            self.settings,
+            output,
+            self.extra_models,
+            tuple(self.blocked),
+            pictures=lambda: self.pictures,
+            models=lambda: self.library.typed,
+        )
 
     def run_folders(self, output: Path | None = None) -> RunFolders:
         """The folders that nodes see."""

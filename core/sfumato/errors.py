@@ -14,6 +14,7 @@
     ├── MemoryExhaustedError     5   no rung of the ladder fits
     ├── SaveError                1   a file could not be written; nothing was half-written
     ├── NodeError                1   a node failed while it ran
+    ├── EngineDiedError          1   the process in which graphs run has ended in the middle of its work
     ├── PluginError              1   a plugin is broken or asks for what it may not have
     └── CancelledError         130   the user said stop
 """
@@ -106,6 +107,17 @@ class NodeError(SfumatoError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.what, self.where, self.remedy, self.node_id, self.node_type)
+
+
+class EngineDiedError(SfumatoError):
+    """The process in which graphs run has ended, or could not start. `said` has its last lines on stderr; the next run starts a new one."""
+
+    def __init__(self, what: str, where: str = "", remedy: str = "", said: str = "") -> None:
+        super().__init__(what, where, remedy)
+        self.said = said
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.what, self.where, self.remedy, self.said)
 
 
 class PluginError(SfumatoError):

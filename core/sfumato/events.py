@@ -22,6 +22,13 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
+class RunProgressed:
+    """The run has reported a step that belongs to no node, such as the start of an engine."""
+
+    step: Step
+
+
+@dataclass(frozen=True)
 class NodeEvent:
     """What all events of one node tell."""
 
@@ -123,5 +130,5 @@ class QueueChanged:
     running: tuple[str, ...]
 
 
-RunEvent: TypeAlias = RunStarted | NodeEvent
+RunEvent: TypeAlias = RunStarted | RunProgressed | NodeEvent
 JobEvent: TypeAlias = JobQueued | JobStarted | JobDone | JobFailed | JobCancelled | QueueChanged

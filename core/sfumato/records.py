@@ -37,16 +37,18 @@ def hidden_of(
     request: GenerateRequest | None = None,
     workflow: Any = None,
     progress: Progress | None = None,
+    machine: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What travels with a run (`ctx.hidden`): the graph, the UI workflow (one of the graph if none came), the A1111 line and the record.
 
-    Hashes every model of the graph, which takes a while the first time; `progress` hears of it.
+    Hashes every model of the graph, which takes a while the first time; `progress` hears of it. `machine` is that of an engine in another
+    process (`ChildBackend.machine`); otherwise the engine of this one is asked.
     """
     models = dict(models_of(app, graph, progress))
     record: dict[str, Any] = {
         "format": FORMAT,
         "versions": versions(),
-        "machine": app.machine(),
+        "machine": app.machine() if machine is None else dict(machine),
         "models": models,
         "model_files": _typed_files(app, graph),
         "pictures": dict(pictures_of(app, graph)),

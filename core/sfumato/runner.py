@@ -22,11 +22,20 @@ from sfumato.validation import Fault, validate
 
 
 @dataclass(frozen=True)
+class LeftBehind:
+    """Stands for a value that stays in the process in which the graph ran: a model, a conditioning. `kind` is its type's name."""
+
+    kind: str
+
+
+@dataclass(frozen=True)
 class RunResult:
     """What a run gave.
 
     `outputs` holds the targets' outputs: for each output the list of its values (one, unless lists flowed through the graph).
-    `shown` holds what each node showed to the user, by node id. `faults` are those of targets that could not be run at all.
+    `shown` holds what each node showed to the user, by node id. `faults` are those of targets that could not be run at all. `rung` is the
+    highest rung of the memory ladder that was needed. Pictures are tensors or arrays, depending on where the graph ran:
+    `sfumato.pixels.as_array` takes both.
     """
 
     outputs: Mapping[str, tuple[list[Any], ...]]
@@ -34,13 +43,21 @@ class RunResult:
     executed: tuple[str, ...] = ()
     cached: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
+    rung: str = "full"
 
     def value(self, node_id: str, slot: int = 0) -> Any:
-        """The first value at the output number `slot` of the target `node_id`. Raises UsageError if there is none."""
+        """The first value at the output number `slot` of the target `node_id`.
+
+        Raises UsageError if there is none, or if it cannot leave the process in which the graph ran.
+        """
         outputs = self.outputs.get(node_id, ())
         if not 0 <= slot < len(outputs) or not outputs[slot]:
             raise UsageError(f"the run gave no value for output {slot} of node {node_id}")
-        return outputs[slot][0]
+        value = outputs[slot][0]
+        if isinstance(value, LeftBehind):
+            remedy = "Ask for a picture, a mask, a number or a text, or run the graph in this process."
+            raise UsageError(f"output {slot} of node {node_id} is a {value.kind}, which cannot leave the engine's process", "", remedy)
+        return value
 
 
 class Runner:

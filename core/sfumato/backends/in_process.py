@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from sfumato.events import NodeProgressed, NodeStarted
+from sfumato.events import NodeProgressed, NodeStarted, RunStarted
 from sfumato.graph import Graph
 from sfumato.progress import CancelFlag, Progress, Step
 from sfumato.runner import Runner, RunResult
@@ -59,8 +59,16 @@ class InProcessBackend:
         def context_for(node_id: str) -> Context:
             return Context(node_id, Progress(partial(listener.step, node_id), flag), services, self._folders, hidden or {})
 
+        rungs = getattr(services, "rungs", [])
+
+        def hear(event: Any) -> None:
+            if isinstance(event, RunStarted):  # only now are the runs before it over
+                rungs.clear()
+            listener.hear(event)
+
         try:
-            return self.runner.run(graph, targets, context_for=context_for, on_event=listener.hear)
+            result = self.runner.run(graph, targets, context_for=context_for, on_event=hear)
+            return replace(result, rung=rungs[-1]) if rungs else result
         finally:
             with self._lock:
                 self._running.discard(flag)

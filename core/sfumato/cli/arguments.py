@@ -71,6 +71,12 @@ def add_engine_options(parser: argparse.ArgumentParser) -> None:
     add_settings_option(parser)
 
 
+def add_backend_option(parser: argparse.ArgumentParser) -> None:
+    """Where graphs run, for commands that run one."""
+    words = "where it runs: in-process, child (a process of its own), or one that a plugin brings"
+    parser.add_argument("--backend", default="in-process", metavar="NAME", help=words)
+
+
 def app_of(options: argparse.Namespace) -> App:
     """The kernel that a command's options ask for."""
     folders = Folders.of_user()

@@ -26,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = NOTES
     parser.add_argument("-o", "--output", type=arguments.path_of, metavar="OUT", help="a file; its ending chooses png, webp or jpg")
     add_request_options(parser)
+    arguments.add_backend_option(parser)
     add_json_option(parser)
 
 
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         places.check_picture(options.output)
     request = request_of(app, options)
-    with Work(app) as work:
+    with Work(app, backend=options.backend) as work:
         made = generated(work, request)
         files = _written(app, options.output, made)
         result = {"files": [str(path) for path in files], "texts": [], "seed": request.seed, **work.figures()}

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sfumato.errors import NodeError, SfumatoError, WorkflowError
-from sfumato.events import NodeProgressed
+from sfumato.events import NodeProgressed, RunProgressed
 from sfumato.faults import Fault
 from sfumato.progress import CancelFlag, Step
 
@@ -28,7 +28,7 @@ class Bar:
 
     def hear(self, event: Any) -> None:
         """Takes any event of a run."""
-        if isinstance(event, NodeProgressed):
+        if isinstance(event, (NodeProgressed, RunProgressed)):
             self.step(event.step)
 
     def step(self, step: Step) -> None:

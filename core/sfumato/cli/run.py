@@ -38,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="list what is missing or wrong, and run nothing")
     parser.add_argument("--output-dir", type=arguments.path_of, metavar="DIR", help="a folder instead of the output folder")
     arguments.add_engine_options(parser)
+    arguments.add_backend_option(parser)
     add_json_option(parser)
 
 
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     request, editor = request_behind(app, workflow), workflow.editor
     if options.set:
         request, editor = None, app.editor_workflow(graph, editor)
-    with Work(app, options.output_dir) as work:
+    with Work(app, options.output_dir, options.backend) as work:
         hidden = work.hidden(graph, request, editor)
         done = Outputs(list(missing.good_targets))
         done.work_out(work, graph, hidden)

@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sfumato.app import App
+from sfumato.backends.child import ChildBackend
 from sfumato.cli.output import Bar, cancel_on_interrupt, peak_bytes
-from sfumato.errors import NodeError
+from sfumato.errors import NodeError, UsageError
 from sfumato.graph import Graph, Link
 from sfumato.images.metadata import PictureMetadata
+from sfumato.pixels import as_array
 from sfumato.progress import CancelFlag, Progress
 from sfumato.records import hidden_of
 from sfumato.request import GenerateRequest
 from sfumato.runner import RunResult
-from sfumato.saving import metadata_of, rung_of
+from sfumato.saving import metadata_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,11 +45,13 @@ class Work:
     """One command at work: `with Work(app) as work`. From there on Ctrl+C is a wish that runs look for, so that what has
     begun to be written is written whole."""
 
-    def __init__(self, app: App, output: Path | None = None) -> None:
-        self.app, self._backend = app, app.backend(output=output)
+    def __init__(self, app: App, output: Path | None = None, backend: str = "in-process") -> None:
+        self.app, self._backend = app, app.backend(backend, output=output)
         self._bar, self._stack = Bar(), ExitStack()
         self._start = time.perf_counter()
         self._cancel = CancelFlag()
+        self.rung = "full"
+        """The highest rung of the memory ladder that the last run needed."""
 
     def __enter__(self) -> Work:
         self._cancel = self._stack.enter_context(cancel_on_interrupt())
@@ -55,21 +59,18 @@ class Work:
 
     def __exit__(self, *exc: object) -> None:
         self._stack.close()
+        self._backend.close()
 
     @property
     def progress(self) -> Progress:
         """Draws the bar, and raises CancelledError after Ctrl+C."""
         return Progress(self._bar.step, self._cancel)
 
-    @property
-    def rung(self) -> str:
-        """The highest rung of the memory ladder that the last run needed."""
-        return rung_of(self.app.services())
-
     def hidden(self, graph: Graph, request: GenerateRequest | None = None, workflow: Any = None) -> dict[str, Any]:
         """What travels with a run of `graph`; see `hidden_of`."""
         try:
-            return hidden_of(self.app, graph, request, workflow, self.progress)
+            machine = self._backend.machine() if isinstance(self._backend, ChildBackend) else None
+            return hidden_of(self.app, graph, request, workflow, self.progress, machine)
         finally:
             self._bar.clear()
 
@@ -87,20 +88,21 @@ class Work:
             if on_event is not None:
                 on_event(event)
 
-        self.app.services().rungs.clear()
         try:
-            return self._backend.run(graph, targets, hidden=hidden, cancel=self._cancel, on_event=hear)
+            result = self._backend.run(graph, targets, hidden=hidden, cancel=self._cancel, on_event=hear)
         finally:
             self._bar.clear()
+        self.rung = result.rung
+        return result
 
     def pictures(self, graph: Graph, target: str, link: Link, hidden: Mapping[str, Any]) -> Made:
         """The pictures at `link`, which the node `target` would save."""
         result = self.run(graph, [link.node], hidden)
-        value = result.value(link.node, link.slot)
-        if not hasattr(value, "numpy"):
-            node_type = graph.nodes[link.node].type
-            raise NodeError(f"it gave {type(value).__name__}, which is no picture", node_id=link.node, node_type=node_type)
-        return Made(value.numpy(), hidden, target, self.rung)
+        try:
+            images = as_array(result.value(link.node, link.slot))
+        except UsageError as error:
+            raise NodeError(error.what, f"node {link.node}", node_id=link.node, node_type=graph.nodes[link.node].type) from error
+        return Made(images, hidden, target, result.rung)
 
     def figures(self) -> dict[str, Any]:
         """What every result tells besides its files."""

@@ -106,6 +106,11 @@ class ModelLibrary:
         name = next((name for name in names if name and name not in models), path.as_posix())
         return self._typed.setdefault(kind, {}).setdefault(name, ModelFile(kind, name, path))
 
+    @property
+    def typed(self) -> tuple[ModelFile, ...]:
+        """The files that lie in no model folder, but were named by their path."""
+        return tuple(file for files in self._typed.values() for file in files.values())
+
     def is_typed(self, file: ModelFile) -> bool:
         """Whether the file is in no model folder, but was named by its path."""
         return self._typed.get(file.kind, {}).get(file.name) == file
