@@ -15,8 +15,9 @@ from sfumato.document.layers import PARTS, SELECTION, GroupLayer, Layer, Part, S
 from sfumato.document.picture import Structure
 from sfumato.document.planes import Light, Planes, to_light, to_planes
 from sfumato.document.tiles import TileKey, Tiles, bounds_of_key
+from sfumato.document.transforming import transformed
 from sfumato.errors import BadValueError
-from sfumato.geometry import Bounds, Point
+from sfumato.geometry import Affine, Bounds, Point
 
 if TYPE_CHECKING:
     from sfumato.document.document import Document
@@ -138,6 +139,26 @@ class Edit:
         if layer.locked and settings.keys() - {"locked", "visible", "name"}:
             self._unlocked(layer_id)
         self._set(layers=replaced(self._document.structure.layers, layer_id, (replace(layer, **settings),)))
+
+    def transform(self, layer_id: str, by: Affine, *, smooth: bool = True) -> None:
+        """Move, scale or turn a layer in the document's plane, its mask and a group's layers with it. Whole pixels lose nothing."""
+        self._unlocked(layer_id)
+        for layer in list(walk((self._document.structure.layer(layer_id),))):
+            if by == Affine.shift(round(by.dx), round(by.dy)):
+                self.change(layer.id, offset=layer.offset + Point(round(by.dx), round(by.dy)))
+                continue
+            inner = Affine.shift(-layer.offset.x, -layer.offset.y) @ by @ Affine.shift(layer.offset.x, layer.offset.y)
+            for part in layer.parts:
+                if part != "result":
+                    self._transform(SurfaceId(layer.id, part), inner, smooth)
+
+    def _transform(self, surface: SurfaceId, inner: Affine, smooth: bool) -> None:
+        tiles = self._record(surface)
+        before, made = tiles.bounds(), transformed(tiles, inner, smooth=smooth)
+        tiles.clear()
+        for key, tile in made.items():
+            tiles.put(key, tile)
+        self._tell(surface, (before | made.bounds()).moved(self._document.structure.offset_of(surface)))
 
     # the document
 
