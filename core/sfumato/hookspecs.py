@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sfumato.errors import SfumatoError
     from sfumato.graph import Graph
     from sfumato.nodes import NodeType
@@ -100,6 +102,11 @@ def backend_for(name: str, app: Any) -> Any:
 @hookspec(firstresult=True)
 def serve(app: Any, options: Mapping[str, Any]) -> int | None:
     """Run a server until it is stopped and return the exit code, or None if this plugin serves nothing."""
+
+
+@hookspec(firstresult=True)
+def open_window(app: Any, file: Path | None) -> int | None:
+    """Open the window with `file` (or an empty document), wait until it is closed and return the exit code; None if this plugin has none."""
 
 
 # --- While a graph runs --------------------------------------------------------------------------------------------

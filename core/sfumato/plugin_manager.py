@@ -35,6 +35,8 @@ from sfumato.offers import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sfumato.backends import Backend
     from sfumato.request import GenerateRequest
 
@@ -249,6 +251,11 @@ class PluginManager:
     def serve(self, app: Any, options: Mapping[str, Any]) -> int | None:
         """Serve until stopped, and the exit code; None if no plugin serves anything."""
         code: int | None = self._call("serve", app=app, options=options)
+        return code
+
+    def open_window(self, app: Any, file: Path | None) -> int | None:
+        """Open the window until it is closed, and the exit code; None if no plugin has one."""
+        code: int | None = self._call("open_window", app=app, file=file)
         return code
 
     # --- While a graph runs --------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -130,6 +131,12 @@ def test_serve(with_hooks: Any) -> None:
     manager = with_hooks(serve=lambda options: options["exit"])
     assert manager.serve("an app", {"exit": 3}) == 3
     assert PluginManager(environment={}).serve("an app", {}) is None
+
+
+def test_open_window(with_hooks: Any) -> None:
+    manager = with_hooks(open_window=lambda app, file: len(file.name))
+    assert manager.open_window("an app", Path("a.ora")) == 5
+    assert PluginManager(environment={}).open_window("an app", None) is None
 
 
 # --- While a graph runs --------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ COMMANDS = {
     "sweep": "grids over any settings",
     "models": "the model files that are there, and what they are",
     "plugins": "the plugins that are installed",
+    "desktop": "open the window",
     "doctor": "what this machine can do",
     "bench": "the benchmarks",
 }

@@ -131,7 +131,7 @@ class CanvasView(QWidget):
         )
         seen = self._viewport.to_document.bounds(dirty).grown(1) & page
         painter.save()
-        painter.setTransform(to_screen, combine=False)
+        painter.setTransform(to_screen, False)
         painter.setClipRect(QRectF(seen.left, seen.top, seen.width, seen.height))
         self._draw_checker(painter, seen)
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, affine.determinant < PIXEL_GRID_FROM)
@@ -159,7 +159,7 @@ class CanvasView(QWidget):
     def _draw_frame(self, painter: QPainter) -> None:
         """Where the next generation works, as a dashed rectangle."""
         frame = self._document.structure.frame
-        painter.setTransform(_qtransform(self._viewport), combine=False)
+        painter.setTransform(_qtransform(self._viewport), False)
         for colour, style in ((QColor(0, 0, 0, 160), Qt.PenStyle.SolidLine), (QColor(255, 255, 255, 220), Qt.PenStyle.DashLine)):
             pen = QPen(colour, 1, style)
             pen.setCosmetic(True)
