@@ -45,15 +45,21 @@ class StitchInfo:
     resolution: int
 
 
-@node("InpaintCrop", category="image/inpaint", display="Crop for Inpainting", outputs=("IMAGE", "MASK", "stitch"))
+@node(
+    "InpaintCrop",
+    category="image/inpaint",
+    display="Crop for Inpainting",
+    outputs=("IMAGE", "MASK", "stitch"),
+    optional=("resolution", "context", "least"),
+)
 def inpaint_crop(
     ctx: NodeContext,
     image: Image,
     mask: Mask,
     model: Model | None = None,
     resolution: Annotated[int, Range(0, MAX_SIZE, 8)] = 0,
-    context: Share = 0.5,
-    least: Annotated[int, Range(0, 4096, 8)] = 32,
+    context: Share = 0.25,
+    least: Annotated[int, Range(0, 4096, 8)] = 16,
 ) -> tuple[Image, Mask, Stitch] | Result:
     """The selection with its surroundings, at the size that the model works at.
 

@@ -21,7 +21,7 @@ from sfumato_inpaint.selection import Edge, bounds_of, check_size
 
 MULTIPLE = 8
 """Pixels in a latent pixel: sides of what a model sees are multiples of it."""
-_KEEP_SCALE = 1.5
+_KEEP_SCALE = 1.2
 """A context that is nearly the model's size is grown to it rather than enlarged: nothing is resampled then."""
 _MOST_ENLARGED = 2.0
 _MOST_AREA = 1.5
@@ -50,7 +50,7 @@ class Plan:
         return f"{seen}; worked on as {work.width}x{work.height} ({self.scale:.2f}x), {words}"
 
 
-def plan_for(selection: Bounds, document: Size, resolution: int, share: float = 0.5, least: int = 32) -> Plan:
+def plan_for(selection: Bounds, document: Size, resolution: int, share: float = 0.25, least: int = 16) -> Plan:
     """The context of a selection's bounds in a document, for a model whose own side is `resolution` pixels (0: no scaling).
 
     The context is the selection grown on every side by `share` of its longer side, at least by `least` pixels, kept squarish and inside
@@ -108,7 +108,7 @@ class Crop:
     plan: Plan
 
 
-def crop(image: Floats, mask: NDArray[Any], resolution: int = 0, share: float = 0.5, least: int = 32) -> Crop:
+def crop(image: Floats, mask: NDArray[Any], resolution: int = 0, share: float = 0.25, least: int = 16) -> Crop:
     """The context of `mask` [H,W] in `image` [H,W,C]; see `plan_for`. Raises BadValueError for an empty mask or one of another size."""
     check_size(mask, image)
     plan = plan_for(bounds_of(mask), Size(image.shape[1], image.shape[0]), resolution, share, least)

@@ -64,15 +64,45 @@ def test_a_picture_is_scaled_and_encoded() -> None:
     assert "ImageCompositeMasked" not in kinds(graph)
 
 
-def test_a_mask_goes_to_the_latent_and_to_the_pixels() -> None:
+def chain(graph: Graph, node: Node, *names: str) -> list[str]:
+    """The types of the nodes that one comes to by these inputs, one after the other."""
+    found = []
+    for name in names:
+        node = source(graph, node, name)
+        found.append(node.type)
+    return found
+
+
+def test_a_masked_picture_is_cropped_to_the_model_and_stitched_under_protection() -> None:
     graph = graph_for(replace(PICTURE, mask="mask.png"))
-    masked = source(graph, only(graph, "KSampler"), "latent_image")
-    assert masked.type == "SetLatentNoiseMask"
-    pasted = only(graph, "ImageCompositeMasked")
-    assert masked.inputs["mask"] == pasted.inputs["mask"]
-    assert source(graph, pasted, "source").type == "VAEDecode"
-    assert source(graph, pasted, "destination").type == "ImageScale"
-    assert picture_of(graph).node in [key for key, node in graph.nodes.items() if node.type == "ImageCompositeMasked"]
+    crop = only(graph, "InpaintCrop")
+    assert chain(graph, crop, "image", "image") == ["ImageScale", "LoadImage"]
+    assert chain(graph, crop, "mask") == ["LoadImageMask"] and chain(graph, crop, "model") == ["CheckpointLoaderSimple"]
+    sampler = only(graph, "KSampler")
+    assert chain(graph, sampler, "latent_image", "samples", "pixels") == ["SetLatentNoiseMask", "VAEEncode", "InpaintCrop"]
+    stitched = graph.nodes[picture_of(graph).node]
+    assert stitched.type == "InpaintStitch" and stitched.inputs["protect"] is True and stitched.inputs["edge"] == "inward"
+    expected = ["SeamFit", "ColorMatchMasked", "InpaintSecondPass", "VAEDecode"]
+    assert chain(graph, stitched, "image", "image", "image", "image") == expected
+
+
+def test_more_than_the_selection_is_repainted_and_only_the_selection_is_laid_in() -> None:
+    graph = graph_for(replace(PICTURE, mask="mask.png"))
+    hole = source(graph, only(graph, "SetLatentNoiseMask"), "mask")
+    assert hole.type == "MaskEdge" and hole.inputs["grow"] == 8
+    assert source(graph, only(graph, "SeamFit"), "mask").type == "InpaintSecondPass"
+
+
+def test_a_hole_painted_at_full_strength_does_not_see_what_was_there() -> None:
+    full = graph_for(replace(PICTURE, mask="mask.png", strength=1.0))
+    assert source(full, only(full, "VAEEncode"), "pixels").type == "InpaintFill"
+    assert "InpaintFill" not in kinds(graph_for(replace(PICTURE, mask="mask.png")))
+
+
+def test_a_control_picture_is_cropped_like_the_picture() -> None:
+    graph = graph_for(replace(PICTURE, mask="mask.png", controls=(ControlUse("canny", "a.png"),)))
+    applied = only(graph, "ControlNetApplyAdvanced")
+    assert chain(graph, applied, "image", "image", "image") == ["Preprocess", "InpaintCropAlike", "ImageScale"]
 
 
 def test_a_model_made_for_inpainting_gets_picture_and_mask_itself() -> None:
@@ -91,12 +121,14 @@ def test_a_border_is_painted_around_the_picture_in_the_size_of_the_result() -> N
     assert {n: padded.inputs[n] for n in ("left", "top", "right", "bottom", "feathering")} == {
         "left": 32, "top": 0, "right": 0, "bottom": 64, "feathering": 0,
     }  # fmt: skip
-    assert source(graph, only(graph, "SetLatentNoiseMask"), "mask").type == "ImagePadForOutpaint"
+    crop = only(graph, "InpaintCrop")
+    assert chain(graph, crop, "image", "image") == ["InpaintFill", "ImagePadForOutpaint"]
+    assert source(graph, crop, "mask") is padded
 
 
 def test_a_mask_besides_a_border_counts_too() -> None:
     graph = graph_for(replace(PICTURE, mask="mask.png", outpaint=Borders(left=32)))
-    joined = source(graph, only(graph, "SetLatentNoiseMask"), "mask")
+    joined = source(graph, only(graph, "InpaintCrop"), "mask")
     assert (joined.type, joined.inputs["operation"], joined.inputs["x"]) == ("MaskComposite", "add", 32)
     assert source(graph, joined, "destination").type == "ImagePadForOutpaint"
 
@@ -138,7 +170,7 @@ def test_an_upscaler_comes_last(factor: float, size: tuple[int, int] | None) -> 
 def test_a_batch_repeats_the_picture_it_starts_from() -> None:
     assert only(graph_for(replace(TEXT, batch=4)), "EmptyLatentImage").inputs["batch_size"] == 4
     graph = graph_for(replace(PICTURE, batch=4, mask="mask.png"))
-    assert only(graph, "RepeatLatentBatch").inputs["amount"] == only(graph, "RepeatImageBatch").inputs["amount"] == 4
+    assert only(graph, "RepeatLatentBatch").inputs["amount"] == 4
 
 
 def test_a_vae_of_its_own_encodes_and_decodes() -> None:
@@ -168,7 +200,7 @@ def catalogue(app: App) -> Catalogue:
         "models": ["embedded", "a", "b", "mine", "canny", "depth", "my depth", "fast"],
         "images": ["in.png", "mask.png", "a.png", "b.png"],
     }
-    for kind in ("samplers", "schedules", "preprocessors"):
+    for kind in ("samplers", "schedules", "preprocessors", "fills"):
         whole.add_source(kind, lambda source: app.catalogue.resolve(source))
     for kind, names in there.items():
         whole.add_source(kind, lambda source, names=names: names)  # type: ignore[misc]
