@@ -12,7 +12,7 @@
     journal     every edit on the disk at once (journal_file, journal_records, folder_lock); recovery: after the process died
     ora_*       OpenRaster in and out (png, zip_archive, stack_xml, structure_json, last_save); psd: export (packbits)
 
-A thread owns a `Document`; everything else reads a `Document.snapshot`. Surfaces are named by `SurfaceId(layer, part)`, so that undo, journal
+A thread owns a `Document`; all else reads a `Document.snapshot`. Surfaces are named by `SurfaceId(layer, part)`, so that undo, journal
 and files treat a layer's pixels, its mask and a generation's untouched result alike.
 """
 

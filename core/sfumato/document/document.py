@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
 
 from sfumato.document.commands import Command
 from sfumato.document.editing import Edit
@@ -24,6 +28,8 @@ from sfumato.document.events import (
 from sfumato.document.history import History
 from sfumato.document.layers import PARTS, SELECTION, GroupLayer, Layer, RasterLayer, SurfaceId, walk
 from sfumato.document.picture import Picture, Structure
+from sfumato.document.planes import from_pixels
+from sfumato.document.png import bands_of
 from sfumato.document.tiles import TileKey, Tiles, bounds_of_key
 from sfumato.geometry import Bounds, Size
 
@@ -61,6 +67,18 @@ class Document(Picture):
                 self._listeners.remove(listener)
 
         return stop
+
+    @classmethod
+    def of_pixels(cls, pixels: NDArray[Any], name: str = "", *, history: History | None = None) -> Document:
+        """A document of one layer that shows a picture: what `images.read_image` gives, or any that `from_pixels` takes."""
+        document = cls.new(pixels.shape[1], pixels.shape[0], history=history)
+        layer = replace(document.structure.layers[0], name=name or "Picture")
+        document.structure = replace(document.structure, layers=(layer,))
+        tiles = document.own_surface(SurfaceId(layer.id))
+        for band in bands_of(document.bounds):
+            tiles.write(band, from_pixels(pixels[band.top : band.bottom]))
+        tiles.tidied()
+        return document
 
     def snapshot(self) -> Picture:
         """This moment, never to change: for saving, compositing and generating in other threads. Copies no pixels."""
@@ -153,6 +171,7 @@ class Document(Picture):
             listener(event)
 
     def _swap(self, command: Command, structure: Structure) -> None:
+        self.set_structure(structure)  # first, so that listeners hear where a layer was before its pixels are gone
         for name in command.patches:
             self.own_surface(name).start_recording()
         try:
@@ -160,7 +179,6 @@ class Document(Picture):
         finally:
             for name in command.patches:
                 self._surfaces[name].stop_recording()
-        self.set_structure(structure)
         there = set(structure.surfaces())
         for name, patches in command.patches.items():
             if name not in there:
@@ -192,7 +210,7 @@ class Document(Picture):
 
     def _layer_differences(self, old: Structure, new: Structure) -> Iterator[DocumentEvent]:
         before, after = _places(old), _places(new)
-        yield from (LayerRemoved(each) for each in before.keys() - after.keys())
+        yield from (LayerRemoved(each, self.bounds_of(before[each][0])) for each in before.keys() - after.keys())
         yield from (LayerAdded(each, parent) for each, (_, parent) in after.items() if each not in before)
         for each in after.keys() & before.keys():
             was, now = before[each][0], after[each][0]
@@ -200,7 +218,7 @@ class Document(Picture):
                 yield LayerChanged(each, self.bounds_of(was) | self.bounds_of(now))
         stayed = [[(each, places[each][1]) for each in places if each in before and each in after] for places in (before, after)]
         if stayed[0] != stayed[1]:
-            yield LayersReordered()
+            yield LayersReordered(Bounds.around(self.bounds_of(each) for each in new.layers))
 
 
 def _place(key: TileKey, box: Bounds) -> Bounds:

@@ -30,6 +30,7 @@ class Edit:
         self._document, self.label, self._merge_key = document, label, merge_key
         self._before = document.structure
         self._recording: dict[SurfaceId, Tiles] = {}
+        self._is_over = False
 
     # pixels
 
@@ -105,10 +106,10 @@ class Edit:
     def remove(self, layer_id: str) -> None:
         """Take a layer away, a group with all that is in it."""
         layer = self._unlocked(layer_id)
+        self._set(layers=replaced(self._document.structure.layers, layer_id, ()))
         for each in walk((layer,)):
             for part in each.parts:
                 self._record(SurfaceId(each.id, part)).clear()
-        self._set(layers=replaced(self._document.structure.layers, layer_id, ()))
 
     def move(self, layer_id: str, parent: str | None = None, index: int | None = None) -> None:
         """Put a layer into another group or place; `index` counts from below, the layer itself already taken out."""
@@ -190,7 +191,10 @@ class Edit:
     # the end
 
     def commit(self) -> Command | None:
-        """The edit becomes one command of the history; None if nothing has changed."""
+        """The edit becomes one command of the history; None if nothing has changed, or if it is over already."""
+        if self._is_over:
+            return None
+        self._is_over = True
         patches: dict[SurfaceId, dict[TileKey, Patch]] = {}
         for name, tiles in self._recording.items():
             found = {key: Patch.between(before, tiles.tile(key)) for key, before in tiles.stop_recording().items()}
@@ -202,7 +206,9 @@ class Edit:
         return None if is_empty else command
 
     def cancel(self) -> None:
-        """Everything is again as it was when the edit began."""
+        """Everything is again as it was when the edit began. Does nothing if it is over already."""
+        if self._is_over:
+            return
         changed: list[PixelsChanged] = []
         for name, tiles in self._recording.items():
             before = dict(tiles.recorded())
@@ -211,6 +217,7 @@ class Edit:
                 tiles.put(key, tile)
             changed.append(PixelsChanged(name, Bounds.around(bounds_of_key(key) for key in before)))
         self._document.set_structure(self._before)
+        self._is_over = True
         self._document.end_edit(None)
         for event in changed:
             if event.surface in self._before.surfaces():
@@ -229,10 +236,15 @@ class Edit:
         return self._record(surface)
 
     def _record(self, surface: SurfaceId) -> Tiles:
+        self._check_going_on()
         if surface not in self._recording:
             self._recording[surface] = self._document.own_surface(surface)
             self._recording[surface].start_recording()
         return self._recording[surface]
+
+    def _check_going_on(self) -> None:
+        if self._is_over:
+            raise BadValueError("this edit is over", self.label, "Begin another one.")
 
     def _unlocked(self, layer_id: str) -> Layer:
         """The layer, if neither it nor a group around it is locked."""
@@ -268,6 +280,7 @@ class Edit:
         self._document.tell(event)
 
     def _set(self, **changes: Any) -> None:
+        self._check_going_on()
         structure: Structure = replace(self._document.structure, **changes)
         self._document.set_structure(structure)
 

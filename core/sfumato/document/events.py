@@ -14,7 +14,7 @@ from sfumato.geometry import Bounds, Size
 
 @dataclass(frozen=True)
 class LayerAdded:
-    """A layer is there, in `parent` (None: top level)."""
+    """A layer is there, in `parent` (None: top level). Its pixels, if it has any, are told as `PixelsChanged`."""
 
     layer: str
     parent: str | None
@@ -22,9 +22,10 @@ class LayerAdded:
 
 @dataclass(frozen=True)
 class LayerRemoved:
-    """A layer is gone, and with it what it held."""
+    """A layer is gone, and with it what it held, within `bounds` of the document."""
 
     layer: str
+    bounds: Bounds
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ class LayerChanged:
 
 @dataclass(frozen=True)
 class LayersReordered:
-    """The same layers, in another order or other groups."""
+    """The same layers, in another order or other groups. `bounds` is where there are any."""
+
+    bounds: Bounds
 
 
 @dataclass(frozen=True)

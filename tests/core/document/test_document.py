@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from numpy.typing import NDArray
 
 from sfumato.document.blending import BlendMode
+from sfumato.document.compositing import composite
 from sfumato.document.document import Document
 from sfumato.document.events import (
     DocumentEvent,
@@ -30,7 +31,7 @@ from sfumato.document.events import (
 from sfumato.document.history import History
 from sfumato.document.layers import SELECTION, GroupLayer, RasterLayer, SurfaceId, walk
 from sfumato.document.picture import Picture, Structure
-from sfumato.document.planes import ONE, Light
+from sfumato.document.planes import ONE, Light, to_8_bit_pixels
 from sfumato.document.structure_json import structure_from_json, structure_to_json
 from sfumato.errors import BadValueError, DocumentFileError
 from sfumato.geometry import Bounds, Point, Size
@@ -204,7 +205,7 @@ def test_listeners_hear_what_changed_and_where(document: Document, layer: Surfac
         LayerChanged(layer.owner, Bounds()),
         PixelsChanged(layer, Bounds.at(150, 0, 10, 10)),
         LayerAdded(new, None),
-        LayersReordered(),
+        LayersReordered(Bounds.at(100, 0, 256, 256)),
         FrameChanged(HERE),
         SelectionChanged(Bounds(), True),
         EditCommitted("Many", {layer: ((0, 0),)}),
@@ -214,6 +215,7 @@ def test_listeners_hear_what_changed_and_where(document: Document, layer: Surfac
     heard.clear()
     document.undo()
     assert {type(each) for each in heard} >= {LayerRemoved, LayerChanged, FrameChanged, SelectionChanged, PixelsChanged}
+    assert LayerRemoved(new, Bounds()) in heard
     stop()
     heard.clear()
     with document.edit("Size") as edit:
@@ -222,6 +224,43 @@ def test_listeners_hear_what_changed_and_where(document: Document, layer: Surfac
     document.listen(heard.append)
     document.undo()
     assert SizeChanged(Size(600, 400)) in heard
+
+
+@pytest.mark.parametrize("how", ["remove", "undo"])
+def test_listeners_hear_where_a_layer_was(document: Document, how: str) -> None:
+    with document.edit("Add") as edit:
+        layer = edit.add(RasterLayer(offset=Point(10, 0)))
+        edit.write(SurfaceId(layer), HERE, np.full((4, 10, 10), 9, np.uint16))
+    heard: list[DocumentEvent] = []
+    document.listen(heard.append)
+    if how == "undo":
+        document.undo()
+    else:
+        with document.edit("Remove") as edit:
+            edit.remove(layer)
+    assert LayerRemoved(layer, Bounds.at(-246, 0, 256, 256)) in heard
+
+
+def test_an_edit_that_is_over_changes_nothing_more(document: Document, layer: SurfaceId) -> None:
+    first = document.begin("First")
+    first.paint(layer, HERE, colour(1, 1, 1, 1))
+    document.undo()
+    second = document.begin("Second")
+    assert first.commit() is None and document.open_edit is second
+    first.cancel()
+    with pytest.raises(BadValueError, match="over"):
+        first.paint(layer, HERE, colour(1, 1, 1, 1))
+    with pytest.raises(BadValueError, match="over"):
+        first.set_frame(HERE)
+    second.commit()
+
+
+def test_a_picture_becomes_a_document() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 270, 3), np.uint8)
+    document = Document.of_pixels(pixels, "photo.png")
+    (layer,) = document.structure.layers
+    assert layer.name == "photo.png" and document.structure.size == Size(270, 300) and not document.is_modified
+    assert (to_8_bit_pixels(composite(document, document.bounds))[..., :3] == pixels).all()
 
 
 def test_what_cannot_be_is_said(document: Document, layer: SurfaceId) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import stat
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -196,6 +197,25 @@ def test_every_power_cut_while_saving_leaves_a_whole_document(tmp_path: Path) ->
         write_ora(path, document.snapshot(), threads=1, file_system=system)  # type: ignore[arg-type]
 
     assert check_power_cuts(save, tmp_path / "a.ora") > 30
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of file size are POSIX")
+def test_a_full_disk_leaves_the_old_file_and_the_document(tmp_path: Path, one_of_each: Make, same: Same) -> None:
+    import resource
+
+    document, last, path = one_of_each(), LastSave(), tmp_path / "a.ora"
+    size = write_ora(path, document.snapshot(), last, threads=1)
+    old, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in range(0, size, size // 12):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+        try:
+            with pytest.raises(SaveError, match="no space") as caught:
+                write_ora(path, document.snapshot(), last, threads=1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert str(path) in str(caught.value) and path.read_bytes() == old and [each.name for each in tmp_path.iterdir()] == ["a.ora"]
+    write_ora(path, document.snapshot(), last, threads=1)
+    assert path.read_bytes() == old and same(document, read_ora(path).document)
 
 
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path, one_of_each: Make) -> None:
