@@ -147,6 +147,10 @@ class GenerativeLayer(Layer):
     frame: Bounds = NOWHERE
     """Where the generation looked, in document pixels."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.request.checked()  # a document must not hold what it could not read again
+
 
 Tree: TypeAlias = tuple[Layer, ...]
 

@@ -74,6 +74,7 @@ def find_orphans(journals: Path) -> list[Orphan]:
         try:
             orphan = _look(folder)
             if orphan is None:
+                lock.release()  # Windows removes no file that is open
                 shutil.rmtree(folder, ignore_errors=True)
             else:
                 found.append(orphan)

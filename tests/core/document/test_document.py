@@ -29,12 +29,13 @@ from sfumato.document.events import (
     SizeChanged,
 )
 from sfumato.document.history import History
-from sfumato.document.layers import SELECTION, GroupLayer, RasterLayer, SurfaceId, walk
+from sfumato.document.layers import SELECTION, GenerativeLayer, GroupLayer, RasterLayer, SurfaceId, walk
 from sfumato.document.picture import Picture, Structure
 from sfumato.document.planes import ONE, Light, to_8_bit_pixels
 from sfumato.document.structure_json import structure_from_json, structure_to_json
 from sfumato.errors import BadValueError, DocumentFileError
 from sfumato.geometry import Bounds, Point, Size
+from sfumato.request import GenerateRequest
 
 Make = Callable[[], Document]
 Same = Callable[[Picture, Picture], bool]
@@ -284,6 +285,8 @@ def test_what_cannot_be_is_said(document: Document, layer: SurfaceId) -> None:
             edit.add(document.structure.layer(group))
     with pytest.raises(BadValueError, match="cannot be"):
         Document.new(100_000, 5)
+    with pytest.raises(BadValueError, match="multiple of 8"):
+        GenerativeLayer(request=GenerateRequest("x", width=100))
 
 
 def test_the_structure_comes_back_from_json(one_of_each: Make) -> None:
