@@ -69,13 +69,13 @@ def _same(a: Picture, b: Picture) -> bool:
     return True
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def one_of_each() -> Callable[[], Document]:
     """Makes a document with a layer of every kind, masks, offsets, a selection and names in several scripts."""
     return _one_of_each
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def same() -> Callable[[Picture, Picture], bool]:
     """Tells whether two pictures have an equal structure, and equal pixels to the 8 bits of a file."""
     return _same

@@ -20,18 +20,31 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from sfumato.document.blending import BlendMode
 from sfumato.document.compositing import composite
 from sfumato.document.document import Document
 from sfumato.document.last_save import LastSave
-from sfumato.document.layers import GroupLayer, SurfaceId
+from sfumato.document.layers import (
+    PARTS,
+    ControlLayer,
+    GenerativeLayer,
+    GroupLayer,
+    Layer,
+    MaskLayer,
+    RasterLayer,
+    RegionLayer,
+    SurfaceId,
+)
 from sfumato.document.ora_reading import Budget, read_ora
 from sfumato.document.ora_writing import write_ora
-from sfumato.document.picture import Picture
+from sfumato.document.picture import Picture, Structure
 from sfumato.document.planes import from_pixels, to_8_bit_pixels
 from sfumato.document.png import decode_png, encode_png
+from sfumato.document.tiles import Tiles
 from sfumato.errors import DocumentFileError, SaveError
-from sfumato.geometry import Bounds, Point
+from sfumato.geometry import Bounds, Point, Size
 from sfumato.power_cuts import check_power_cuts
+from sfumato.request import GenerateRequest
 
 Make = Callable[[], Document]
 Same = Callable[[Picture, Picture], bool]
@@ -331,6 +344,51 @@ def test_damaged_files_open_or_are_refused_and_nothing_else(
         assert read_ora(path).document.structure.size.area > 0
     except DocumentFileError as error:
         assert error.what and str(path) in str(error)
+
+
+points = st.builds(Point, st.integers(-500, 500), st.integers(-500, 500))
+common = {
+    "name": st.text(max_size=8),
+    "opacity": st.floats(0, 1),
+    "blend": st.sampled_from(list(BlendMode)),
+    "visible": st.booleans(),
+    "locked": st.booleans(),
+    "alpha_locked": st.booleans(),
+    "masked": st.booleans(),
+    "offset": points,
+}
+leaves = st.one_of(
+    st.builds(RasterLayer, **common),
+    st.builds(MaskLayer, **common),
+    st.builds(RegionLayer, prompt=st.text(max_size=8), strength=st.floats(0, 2), **common),
+    st.builds(ControlLayer, control=st.sampled_from(["canny", "depth"]), start=st.floats(0, 0.5), end=st.floats(0.5, 1), **common),
+    st.builds(GenerativeLayer, request=st.builds(GenerateRequest, st.text(max_size=8), seed=st.integers(0, 2**64 - 1)), **common),
+)
+trees: st.SearchStrategy[list[Layer]] = st.recursive(
+    st.lists(leaves, max_size=3),
+    lambda inner: st.lists(
+        st.one_of(leaves, st.builds(GroupLayer, children=inner.map(tuple), isolated=st.booleans(), **common)), max_size=3
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(tree=trees, seed=st.integers(0, 999))
+def test_any_document_comes_back(folder: Path, same: Same, tree: list[Layer], seed: int) -> None:
+    structure = Structure(size=Size(20 + seed % 50, 30), frame=Bounds(1, 2, 9, 18), layers=tuple(tree), selection_active=bool(seed % 2))
+    surfaces: dict[SurfaceId, Tiles] = {}
+    for count, surface in enumerate(structure.surfaces()):
+        if (seed + count) % 3:
+            channels, background = PARTS[surface.part]
+            pixels = np.random.default_rng(seed + count).integers(0, 256, (9, 7, 4), np.uint8)
+            surfaces[surface] = Tiles(channels, background)
+            planes = from_pixels(pixels)[4 - channels :]
+            surfaces[surface].write(Bounds.at(seed - 500, count - 5, 7, 9), planes)
+    made = Picture(structure, surfaces)
+    write_ora(folder / "any.ora", made, threads=1)
+    opened = read_ora(folder / "any.ora")
+    assert same(opened.document, made) and not opened.warnings and not opened.read_only
 
 
 @settings(max_examples=15, deadline=None)
