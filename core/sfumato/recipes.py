@@ -11,8 +11,8 @@ from sfumato.request import ControlUse, GenerateRequest
 SAVE = "SaveImage"
 _REPAINTED = 8
 """A latent pixel: so far beyond the selection is repainted, and thrown away, because one that is only half repainted shows both."""
-_CONTINUED = "harmonic"
-"""How the picture is continued into a border, and a hole is filled that is painted at full strength."""
+_CONTINUED, _EMPTIED = "patch", "harmonic"
+"""How the picture is continued into a border, and how a hole is filled that is painted at full strength."""
 _SOFT = 4
 """Width in pixels of the inward edge with which what was painted is laid in."""
 _CONTEXT, _BORDER_CONTEXT = 0.25, 0.5
@@ -50,7 +50,8 @@ def graph_for(request: GenerateRequest) -> Graph:
     positive = build.node("CLIPTextEncode", None, "Prompt", text=request.prompt, clip=parts.clip, dialect="sfumato").out()
     negative = build.node("CLIPTextEncode", None, "Negative prompt", text=request.negative, clip=parts.clip, dialect="sfumato").out()
     source, mask = _source(build, request)
-    crop = None if source is None or mask is None else _cropped(build, parts, source, mask, _BORDER_CONTEXT if request.outpaint else _CONTEXT)
+    context = _BORDER_CONTEXT if request.outpaint else _CONTEXT
+    crop = None if source is None or mask is None else _cropped(build, parts, source, mask, context)
     for control in request.controls:
         positive, negative = _controlled(build, request, control, crop, positive, negative)
     if source is None:
@@ -176,7 +177,7 @@ def _encoded(
     if crop is not None:
         source = crop.picture
         if request.strength >= 1:
-            source = build.node("InpaintFill", image=source, mask=crop.mask, fill=_CONTINUED).out()
+            source = build.node("InpaintFill", image=source, mask=crop.mask, fill=_EMPTIED).out()
     if crop is not None and request.inpainting_model:
         node = build.node(
             "InpaintModelConditioning", positive=positive, negative=negative, vae=parts.vae, pixels=source, mask=crop.hole, noise_mask=True
