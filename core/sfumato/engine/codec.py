@@ -129,7 +129,7 @@ def _decoder(services: Services, vae: VaeHandle, progress: Progress) -> Iterator
     """The network that decodes, in use: latents [1,c,h,w] anywhere -> pixels [1,3,H,W]."""
     device = services.residency.device.device
     with _in_use(services, vae, progress) as module:
-        yield lambda latents: vae.codec.decode(module, latents.to(device, vae.dtype).contiguous())
+        yield _ordinary(lambda latents: vae.codec.decode(module, latents.to(device, vae.dtype).contiguous()))
 
 
 @contextmanager
@@ -137,18 +137,24 @@ def _encoder(services: Services, vae: VaeHandle, progress: Progress) -> Iterator
     """The network that encodes, in use: pixels [1,3,H,W] anywhere -> latents [1,c,h,w]."""
     device = services.residency.device.device
     with _in_use(services, vae, progress) as module:
-        yield lambda pixels: vae.codec.encode(module, pixels.to(device, vae.dtype))
+        yield _ordinary(lambda pixels: vae.codec.encode(module, pixels.to(device, vae.dtype)))
 
 
 @contextmanager
 def _in_use(services: Services, vae: VaeHandle, progress: Progress) -> Iterator[torch.nn.Module]:
-    # no_grad, not inference_mode: what leaves here must be ordinary tensors, which strangers' nodes may do anything with.
-    with (
-        services.residency.use(vae.weights, progress=progress) as (module,),
-        cancellable(vae.codec.blocks(module), progress),
-        torch.no_grad(),
-    ):
+    with services.residency.use(vae.weights, progress=progress) as (module,), cancellable(vae.codec.blocks(module), progress):
         yield module
+
+
+def _ordinary(work: Convert) -> Convert:
+    """`work` in inference mode, which is quickest; what leaves it is a tensor that strangers' nodes may do anything with."""
+
+    def outside(given: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            found = work(given)
+        return found.clone()
+
+    return outside
 
 
 def _check(samples: torch.Tensor, vae: VaeHandle) -> None:
