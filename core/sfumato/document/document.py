@@ -53,10 +53,10 @@ class Document(Picture):
         self._saved_at: object = None
 
     @classmethod
-    def new(cls, width: int, height: int, *, history: History | None = None) -> Document:
-        """An empty document with one layer and the frame around all of it. Takes no memory for pixels."""
+    def new(cls, width: int, height: int, *, layer: str = "Layer 1", history: History | None = None) -> Document:
+        """An empty document with one layer, of this name, and the frame around all of it. Takes no memory for pixels."""
         size = Size(width, height)
-        return cls(Structure(size=size, frame=Bounds.of(size), layers=(RasterLayer(name="Layer 1"),)), history=history)
+        return cls(Structure(size=size, frame=Bounds.of(size), layers=(RasterLayer(name=layer),)), history=history)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with every event from now on; returns the function that ends it."""

@@ -186,6 +186,12 @@ def test_hidden_layers_are_not_there_and_guides_only_for_the_painter() -> None:
     assert colour_of(made, guides=True) == [0.5, 0, 0, 0.5]
 
 
+def test_a_layer_that_is_opaque_in_places_hides_only_there() -> None:
+    made = picture(RasterLayer(id="low"), RasterLayer(id="high"), low=(1, 0, 0, 1), high=(0, 0, 0, 0))
+    made.surface(SurfaceId("high")).fill(Bounds(1, 1, 2, 2), (0, 0, ONE, ONE))
+    assert colour_of(made) == [1, 0, 0, 1] and list(composite(made, HERE)[:, 1, 1]) == [0, 0, ONE, ONE]
+
+
 def test_an_empty_layer_that_keeps_only_what_it_covers_clears_all() -> None:
     assert colour_of(picture(RasterLayer(id="a"), RasterLayer(id="b", blend=BlendMode.DST_IN), a=(0, 1, 0, 1))) == [0, 0, 0, 0]
 

@@ -163,6 +163,18 @@ def test_a_stroke_is_written_down_while_the_pen_is_down(tmp_path: Path, document
     journal.close()
 
 
+def test_a_stroke_that_took_itself_back_is_not_in_the_journal(tmp_path: Path, document: Document, layer: SurfaceId) -> None:
+    """What `tick` wrote of it is written over when it ends."""
+    journal = Journal.start(tmp_path, document)
+    with document.edit("There and back") as edit:
+        edit.write(layer, Bounds.at(300, 100, 9, 9), np.full((4, 9, 9), 7, np.uint16))
+        journal.tick()
+        edit.write(layer, Bounds.at(300, 100, 9, 9), np.zeros((4, 9, 9), np.uint16))
+        edit.write(layer, Bounds.at(0, 0, 9, 9), np.full((4, 9, 9), 8, np.uint16))
+    assert exactly(recover(journal.folder).document, document)
+    journal.close()
+
+
 def test_results_are_there_with_what_was_asked(tmp_path: Path, document: Document, layer: SurfaceId) -> None:
     journal = Journal.start(tmp_path / "journals", document)
     request = GenerateRequest("a red fish", seed=2**64 - 1)

@@ -346,6 +346,16 @@ def test_damaged_files_open_or_are_refused_and_nothing_else(
         assert error.what and str(path) in str(error)
 
 
+def pixel_chunks(data: bytes) -> bytes:
+    """All IDAT chunks of a PNG together."""
+    at, found = 8, b""
+    while at < len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        found += data[at + 8 : at + 8 + length] if kind == b"IDAT" else b""
+        at += 12 + length
+    return found
+
+
 points = st.builds(Point, st.integers(-500, 500), st.integers(-500, 500))
 common = {
     "name": st.text(max_size=8),
@@ -402,6 +412,7 @@ def test_pngs_are_read_by_others_and_by_us(width: int, height: int, channels: in
     shown = np.asarray(Image.open(io.BytesIO(data)))
     assert (shown == (pixels if channels == 4 else pixels[..., 3])).all()
     assert (decode_png(data, "", channels, Point(0, top)).read(area) == planes).all()
+    assert len(zlib.decompress(pixel_chunks(data))) == height * (width * channels + 1), "the stream's own checksum is right"
 
 
 def test_16_bit_pngs_keep_their_bits() -> None:
