@@ -106,7 +106,7 @@ class EngineProcess:
         """Ask it to end, end it if it does not, and give back everything. No other thread may use the channel any more."""
         if not self._is_killed and self._channel is not None:
             self._channel.close()
-            self._thread.join(patience)
+            self._thread.join(patience if self.is_ready else 0)
         self.kill()
         self._thread.join(PATIENCE)
         if self._channel is not None:
@@ -125,15 +125,16 @@ class EngineProcess:
             how = self._failure.strerror or str(self._failure)
         else:
             how = "it has closed its connection" if code is None else _how(code)
-        said = self.said()
-        words = _last_words(said)
+        words = _last_words(self._text())
         what = why or f"the engine {'has died' if self.is_ready else 'could not start'}: {how}"
-        return EngineDiedError(f"{what}; its last words: {words}" if words else what, where, _remedy(code), said)
+        return EngineDiedError(f"{what}; its last words: {words}" if words else what, where, _remedy(code), self.said())
 
     def said(self) -> str:
         """Its last lines on stdout and stderr."""
-        text = bytes(self._said).decode("utf-8", "replace")
-        return "\n".join(text.splitlines()[-_LINES_TOLD:])
+        return "\n".join(self._text().splitlines()[-_LINES_TOLD:])
+
+    def _text(self) -> str:
+        return bytes(self._said).decode("utf-8", "replace")
 
     # --- In the thread ---------------------------------------------------------------------------------------------------
 
