@@ -29,7 +29,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 2 bad usage, 3 bad file, 4 model missing, 5 out of memory, 130 cancelled."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["desktop"]
     # Spinning OpenMP threads cost more than they gain on a busy machine; the user's own setting wins.
     os.environ.setdefault("KMP_BLOCKTIME", "0")
     if arguments is None and hasattr(sys.stdout, "reconfigure"):
@@ -60,9 +60,6 @@ def _run(words: Sequence[str]) -> int:
         options = parser.parse_args(words)
     except SystemExit as end:  # --help and --version
         return int(end.code or 0)
-    if options.command is None:
-        parser.print_help()
-        return 0
     return int(options.run(options))
 
 
@@ -87,7 +84,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
     parser = _Parser("sfumato", description="Diffusion image generation: a studio and a toolkit.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"sfumato {sfumato.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", required=True)
     called = next((word for word in words if not word.startswith("-")), None)
     for name, help_words in COMMANDS.items():
         sub = commands.add_parser(

@@ -18,8 +18,8 @@ from sfumato.cli import COMMANDS
 SfumatoCall = Callable[..., Any]
 
 
-def test_without_a_command_the_help_is_shown(sfumato: SfumatoCall) -> None:
-    ran = sfumato()
+def test_the_help_names_every_command(sfumato: SfumatoCall) -> None:
+    ran = sfumato("--help")
     assert ran.code == 0
     assert all(name in ran.out for name in COMMANDS)
 
