@@ -24,9 +24,10 @@ from sfumato_resources.world.drawing import draw_array
 from sfumato_resources.world.scenes import LORA_STYLES, STYLES, sample_scene
 
 NAME: Final = "compact-2x"
-_PICTURES: Final = 400
+_PICTURES: Final = 120
+_FITTED_CROPS: Final = 160
 _CROP: Final = 96
-_FEATURES, _LAYERS = 32, 6
+_FEATURES, _LAYERS = 64, 0
 
 
 def train_upscaler(lane: Lane, preset: Preset, folder: Path) -> None:
@@ -36,6 +37,7 @@ def train_upscaler(lane: Lane, preset: Preset, folder: Path) -> None:
     pictures = [draw_array(scene, index, 2 * preset.side) for index, scene in enumerate(scenes)]
     torch.manual_seed(4)
     network = Compact(num_in_ch=3, num_out_ch=3, num_feat=_FEATURES, num_conv=_LAYERS, upscale=2)
+    fit_last_layer(network, pictures, random.Random("upscaler start"))
     network = network.to(lane.device, memory_format=torch.channels_last)
 
     def loss_of(step: Step) -> Tensor:
@@ -52,6 +54,37 @@ def train_upscaler(lane: Lane, preset: Preset, folder: Path) -> None:
         tensors = {name: tensor.detach().half().cpu().contiguous() for name, tensor in network.state_dict().items()}
         save_file(tensors, folder / f"{NAME}.safetensors", metadata={"format": "pt"})
     lane.wait()
+
+
+@torch.no_grad()
+def fit_last_layer(network: Any, pictures: list[NDArray[np.uint8]], rng: random.Random) -> None:
+    """Set the last convolution to the least-squares solution on what the layers before it (orthogonal, random) see.
+
+    That alone beats bicubic interpolation, in seconds; training goes on from there.
+    """
+    torch.nn.init.orthogonal_(network.body[0].weight)
+    products, wanted = torch.zeros(()), torch.zeros(())
+    for _ in range(_FITTED_CROPS // 16):
+        crops = [_busy_crop(pictures, rng) for _ in range(16)]
+        small = _tensor([degraded(crop, rng) for crop in crops])
+        features = small
+        for layer in network.body[:-1]:
+            features = layer(features)
+        seen = torch.nn.functional.unfold(features, 3, padding=1).transpose(1, 2).flatten(0, 1)
+        seen = torch.cat([seen, torch.ones(len(seen), 1)], 1)
+        missing = _tensor(crops) - torch.nn.functional.interpolate(small, scale_factor=2, mode="nearest")
+        targets = torch.nn.functional.pixel_unshuffle(missing, 2).permute(0, 2, 3, 1).reshape(-1, 12)
+        products = products + (seen.T @ seen).double()
+        wanted = wanted + (seen.T @ targets).double()
+    ridge = 1e-5 * products.diagonal().mean() * torch.eye(len(products), dtype=torch.float64)
+    solution = torch.linalg.solve(products + ridge, wanted).float()
+    network.body[-1].weight.copy_(solution[:-1].T.reshape(network.body[-1].weight.shape))
+    network.body[-1].bias.copy_(solution[-1])
+
+
+def _busy_crop(pictures: list[NDArray[np.uint8]], rng: random.Random) -> NDArray[np.uint8]:
+    """The busiest of four crops: plain grounds teach nothing."""
+    return max((_crop(rng.choice(pictures), rng) for _ in range(4)), key=lambda crop: float(crop.std()))
 
 
 def _crop(picture: NDArray[np.uint8], rng: random.Random) -> NDArray[np.uint8]:
