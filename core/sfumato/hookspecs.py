@@ -106,7 +106,7 @@ def serve(app: Any, options: Mapping[str, Any]) -> int | None:
 
 @hookspec(firstresult=True)
 def open_window(app: Any, file: Path | None) -> int | None:
-    """Open the window with `file` (or an empty document), wait until it is closed and return the exit code; None if this plugin has none."""
+    """Open the window with `file` (or an empty document), wait until it is closed, and return the exit code; None if there is none here."""
 
 
 # --- While a graph runs --------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ class RunFolders:
     output: Path
     temp: Path
     pictures: Mapping[str, Path] = field(default_factory=dict)
-    how: PictureSettings = PictureSettings()
+    how: PictureSettings = field(default_factory=PictureSettings)
     """How pictures are read and saved."""
 
     def picture(self, name: str) -> Path:

@@ -36,6 +36,8 @@ _LIBRARIES = ("torch", "torchvision", "diffusers", "transformers", "peft", "acce
 _SCARCE = 5_000_000_000
 """Free bytes below which a folder is pointed out: less than one model."""
 
+transformers = lazy_module("transformers")
+
 
 @dataclass(frozen=True)
 class Check:
@@ -173,11 +175,9 @@ def _recorded(root: Path) -> dict[str, bool]:
 
 
 def _tokenizers() -> str:
-    from transformers import CLIPTokenizer
-
     words = []
     for name, folder in (("embedded", sfumato_resources.embedded_model()), ("sd1", sfumato_resources.family_configs("sd1"))):
-        tokenizer = CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
+        tokenizer = transformers.CLIPTokenizer.from_pretrained(str(folder / "tokenizer"), local_files_only=True)
         tokens = tokenizer("a red circle")["input_ids"]
         if len(tokens) < 3 or len(set(tokens)) < 3:
             raise ValueError(f"the tokenizer of {name} tells no words apart")
