@@ -69,7 +69,7 @@ def test_the_colour_difference_is_that_of_the_published_pairs() -> None:
 
 def test_known_colours_have_their_lab_values_and_come_back() -> None:
     colours = np.array([[1, 1, 1], [0, 0, 0], [1, 0, 0], [0, 0, 1], [0.5, 0.5, 0.5]], np.float32)
-    known = [[100, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20], [32.30, 79.19, -107.86], [53.39, 0, 0]]
+    known = np.array([[100, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20], [32.30, 79.19, -107.86], [53.39, 0, 0]])
     np.testing.assert_allclose(lab_of(colours), known, atol=0.02)
     everything = np.random.default_rng(0).random((500, 3), np.float32)
     np.testing.assert_allclose(rgb_of(lab_of(everything)), everything, atol=2e-5)
@@ -80,7 +80,7 @@ def test_known_colours_have_their_lab_values_and_come_back() -> None:
 
 def disc(side: int, x: float, y: float, radius: float) -> NDArray[np.float32]:
     rows, columns = np.mgrid[:side, :side]
-    return ((columns - x) ** 2 + (rows - y) ** 2 <= radius**2).astype(np.float32)
+    return np.asarray((columns - x) ** 2 + (rows - y) ** 2 <= radius**2, np.float32)
 
 
 def test_a_point_grows_to_a_disc_and_shrinks_back_by_exact_distances() -> None:

@@ -28,7 +28,7 @@ def call(app: App, name: str, **inputs: Any) -> tuple[Any, ...]:
     node_type = app.catalogue.get(name)
     assert node_type is not None
     usual = {socket.name: socket.default for socket in node_type.inputs if socket.default is not MISSING}
-    answer = node_type.make().run(SimpleNamespace(services=app.services()), {**usual, **inputs})  # type: ignore[arg-type]
+    answer = node_type.make().run(SimpleNamespace(services=app.services()), {**usual, **inputs})
     return answer.values if isinstance(answer, Result) else tuple(answer)
 
 
