@@ -205,8 +205,9 @@ class EngineProcess:
     def _reap(self, process: subprocess.Popen[bytes]) -> None:
         """Wait for the end; then end what the engine itself has started, while its number still belongs to it."""
         if hasattr(os, "waitid"):
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-            self._kill_all(process)
+            with suppress(ChildProcessError):  # somebody in this program waits for every child there is
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+                self._kill_all(process)
             with self._reaping:
                 process.wait()
         else:
@@ -215,12 +216,13 @@ class EngineProcess:
     def _kill_all(self, process: subprocess.Popen[bytes]) -> None:
         """The process and its group. A number that is already given back is not touched."""
         with self._reaping:
-            if process.returncode is None:
-                if hasattr(os, "killpg"):
-                    with suppress(ProcessLookupError, PermissionError):
-                        os.killpg(process.pid, signal.SIGKILL)
-                with suppress(OSError):
+            if process.returncode is not None:
+                return
+            with suppress(ProcessLookupError, PermissionError):
+                if sys.platform == "win32":
                     process.kill()
+                else:  # `Popen.kill` would reap it, and the group would lose its number
+                    os.killpg(process.pid, signal.SIGKILL)
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
