@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -210,13 +212,13 @@ def test_numbers_of_another_format_arrive_as_float32(child: ChildBackend) -> Non
     np.testing.assert_array_equal(found, np.full((1, 3, 3, 3), 0.5, np.float32))
 
 
-def test_pictures_of_16_megapixels_arrive_whole(child: ChildBackend, process: int) -> None:
+@pytest.mark.parametrize("side", [1024, pytest.param(4096, marks=pytest.mark.slow)])
+def test_pictures_of_up_to_16_megapixels_arrive_whole(child: ChildBackend, process: int, side: int) -> None:
     for _ in range(2):
-        found = child.run(one("Ramp", width=4096, height=4096), ["1"]).value("1")
-        assert found.shape == (1, 4096, 4096, 3)
-        size = found.size
-        expected = np.float32(np.array([0, 1, 12345, size - 1])) / np.float32(size)
-        np.testing.assert_array_equal(found.reshape(-1)[[0, 1, 12345, size - 1]], expected)
+        found = child.run(one("Ramp", width=side, height=side), ["1"]).value("1")
+        assert found.shape == (1, side, side, 3)
+        places = np.array([0, 1, 12345, found.size - 1])
+        np.testing.assert_array_equal(found.reshape(-1)[places], np.float32(places) / np.float32(found.size))
 
 
 def test_a_result_that_was_kept_is_not_changed_by_the_next_run(child: ChildBackend) -> None:
@@ -292,3 +294,17 @@ def test_an_event_costs_little(child: ChildBackend) -> None:
     start = time.monotonic()
     child.run(one("Count", steps=1000, seconds=0.0), ["1"])
     assert time.monotonic() - start < 5
+
+
+@pytest.mark.slow
+def test_the_command_line_paints_the_same_picture_with_either_backend(tmp_path: Path) -> None:
+    words = "generate 'a red circle' --cpu --steps 1 --width 64 --height 64 --seed 3 --json"
+    told = []
+    for name in ("in-process", "child", "moon"):
+        command = [sys.executable, "-m", "sfumato.cli", *shlex.split(words), "--backend", name, "-o", str(tmp_path / f"{name}.png")]
+        ran = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "SFUMATO_HOME": str(tmp_path)}, check=False)
+        told.append((ran.returncode, ran.stderr))
+    assert told[:2] == [(0, ""), (0, "")]
+    assert told[2][0] == 2
+    assert "there is no backend 'moon'" in told[2][1]
+    assert (tmp_path / "child.png").read_bytes() == (tmp_path / "in-process.png").read_bytes()
