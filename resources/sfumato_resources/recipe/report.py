@@ -39,7 +39,7 @@ def report(model: Path, count: int = 200, small: int = 40) -> dict[str, Any]:
     :param small: pictures for each of the other figures
     """
     checker = Checker()
-    pipe = _quiet(StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32))
+    pipe = _quiet(StableDiffusionPipeline.from_pretrained(model, dtype=torch.float32))
     cases = held_out(count)
     pictures = _make(pipe, [text for _, text in cases])
     figures: dict[str, Any] = {"held out": score(pictures, [scene for scene, _ in cases], checker).as_dict()}
