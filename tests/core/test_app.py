@@ -88,6 +88,7 @@ def test_a_device_that_is_not_there_is_refused_when_the_engine_is_built(empty: F
         app.services()
 
 
+@pytest.mark.slow
 def test_the_memory_bounds_what_stays_loaded(empty: Folders) -> None:
     """With room for nothing, each part of the model is let go for the next; with room, all stay."""
     resident = []

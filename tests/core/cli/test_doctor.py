@@ -43,6 +43,7 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_the_rest_works(sfumato: C
     assert "Traceback" in sfumato("plugins", "--traceback").out
 
 
+@pytest.mark.slow
 def test_everything_is_looked_at(sfumato: Call) -> None:
     answer = sfumato("doctor", "--json").json
     assert answer["ok"] is True, answer["checks"]
@@ -54,6 +55,7 @@ def test_everything_is_looked_at(sfumato: Call) -> None:
     assert answer["versions"]["torch"][0].isdigit()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("broken_plugin")
 def test_what_is_broken_hides_nothing_else(sfumato: Call, home: Folders) -> None:
     home.settings_file.write_text("[engine\n")
@@ -65,6 +67,7 @@ def test_what_is_broken_hides_nothing_else(sfumato: Call, home: Folders) -> None
     assert all(check["remedy"] for check in bad.values())
 
 
+@pytest.mark.slow
 def test_settings_that_ask_for_a_device_that_is_not_there(sfumato: Call, home: Folders) -> None:
     home.settings_file.write_text('[engine]\ndevice = "mps"\n')
     ran = sfumato("doctor", "--json")
@@ -75,6 +78,7 @@ def test_settings_that_ask_for_a_device_that_is_not_there(sfumato: Call, home: F
     assert "there is no device 'mps'" in failed.err
 
 
+@pytest.mark.slow
 def test_a_model_folder_of_the_settings_that_is_gone_is_pointed_out(sfumato: Call, home: Folders, tmp_path: Path) -> None:
     home.settings_file.write_text(f"[models]\nfolders = ['{tmp_path / 'gone'}']\n")
     bad = [check for check in sfumato("doctor", "--json").json["checks"] if not check["ok"]]

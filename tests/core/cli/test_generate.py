@@ -98,10 +98,12 @@ def test_a_lora_by_path_changes_the_picture_by_its_weight(make: Call, lora_file:
     assert not np.array_equal(plain, some)
 
 
+@pytest.mark.slow
 def test_the_line_for_other_tools_names_the_loras(make: Call, lora_file: Path) -> None:
     assert read_metadata(make("a.png", "--lora", f"{lora_file}:0.5")).settings.prompt.endswith(" <lora:style:0.5>")
 
 
+@pytest.mark.slow
 def test_a_lora_by_name_and_one_by_path_of_the_same_name_are_two(make: Call, lora_file: Path, home: Folders) -> None:
     (home.models / "loras").mkdir(parents=True)
     (home.models / "loras" / lora_file.name).write_bytes(lora_file.read_bytes())
@@ -124,6 +126,7 @@ def test_outside_the_mask_no_byte_changes(make: Call, noise: Call, half_mask: Pa
     assert not np.array_equal(pixels(painted)[:, 32:], pixels(source)[:, 32:])
 
 
+@pytest.mark.slow
 def test_a_batch_painted_into_a_picture_is_a_batch(make: Call, noise: Call, half_mask: Path, pixels: Pixels, tmp_path: Path) -> None:
     source = noise("source.png")
     make("a.png", "--image", source, "--mask", half_mask, "--batch", "2")
@@ -274,7 +277,7 @@ def test_a_prompt_that_is_no_unicode_is_refused(sfumato: Call, tmp_path: Path) -
 
 def test_pictures_carry_nothing_where_the_settings_say_so(make: Call, home: Folders) -> None:
     home.settings_file.write_text('[engine]\ndevice = "cpu"\n[pictures]\ncarry = false\n')
-    carried = read_metadata(make("a.png"))
+    carried = read_metadata(make("a.png", "--cfg", "5"))
     assert (carried.prompt, carried.record, carried.parameters) == (None, None, "")
 
 

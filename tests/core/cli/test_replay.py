@@ -97,6 +97,7 @@ def test_what_has_changed_since_is_named(sfumato: Call, make: Call, pixels: Pixe
     assert "rung was tiled VAE, is full" in reasons
 
 
+@pytest.mark.slow
 def test_another_precision_is_told_with_the_difference_it_makes(sfumato: Call, make: Call) -> None:
     answer = sfumato("replay", make(), "--precision", "bfloat16", "--json").json
     assert answer["identical"] is False
@@ -111,6 +112,7 @@ def test_a_picture_made_from_another_finds_it_where_it_was(sfumato: Call, make: 
     assert sfumato("replay", path, "--json").json["identical"] is True
 
 
+@pytest.mark.slow
 def test_a_source_that_was_moved_is_found_in_the_input_folder(sfumato: Call, make: Call, noise: Call, home: Folders) -> None:
     source = noise("source.png")
     path = make("a.png", "--image", source)
@@ -151,11 +153,13 @@ def test_a_source_in_the_input_folder_that_has_changed_is_used_and_told(sfumato:
     assert "the picture source.png has changed since" in ran.json["reasons"]
 
 
+@pytest.mark.slow
 def test_models_named_by_path_are_found_again(sfumato: Call, make: Call, lora_file: Path, model_folder: Path) -> None:
     path = make("a.png", "--model", model_folder, "--lora", lora_file)
     assert sfumato("replay", path, "--json").json["identical"] is True
 
 
+@pytest.mark.slow
 def test_a_model_by_path_that_has_changed_is_missing(sfumato: Call, make: Call, lora_file: Path) -> None:
     path = make("a.png", "--lora", lora_file)
     lora_file.write_bytes(b"something else")
@@ -179,6 +183,7 @@ def test_a_picture_of_comfyui_is_made_from_its_graph(sfumato: Call, make: Call, 
     assert any("no record of Sfumato" in reason for reason in sfumato("replay", path, "--json").json["reasons"])
 
 
+@pytest.mark.slow
 def test_of_a_batch_of_comfyui_the_nearest_is_taken(sfumato: Call, make: Call, pixels: Pixels, tmp_path: Path) -> None:
     make("a.png", "--batch", "3")
     path = tmp_path / "a-2.png"
