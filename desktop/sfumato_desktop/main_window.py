@@ -24,7 +24,7 @@ from sfumato.events import NodeProgressed
 from sfumato.geometry import Bounds
 from sfumato.images.reading import read_image
 from sfumato.images.writing import write_image
-from sfumato.models.defaults import defaults_for
+from sfumato.models.defaults import Defaults, defaults_for
 from sfumato.pixels import as_array
 from sfumato_desktop.bridge import Bridge, was_cancelled
 from sfumato_desktop.canvas.tools.brush import BrushTool
@@ -56,6 +56,8 @@ class MainWindow(QMainWindow):
         self.setCentralWidget(self.view)
         resolve = app.catalogue.resolve
         self.prompt = PromptPanel(resolve("models:checkpoints"), resolve("samplers"), resolve("schedules"))
+        self.prompt.model.currentTextChanged.connect(self._use_usual_settings)
+        self._use_usual_settings(self.prompt.model.currentText())
         self.prompt.generate.connect(self.generate)
         self.prompt.cancel.connect(self.bridge.cancel)
         self.brush = BrushPanel()
@@ -154,8 +156,22 @@ class MainWindow(QMainWindow):
         self._guarded(press)
 
     def _native_side(self, model: str) -> int:
+        return self._usual(model).width
+
+    def _usual(self, model: str) -> Defaults:
         file = self._app.library.find("checkpoints", model)
-        return defaults_for(file, self._app.recognise(file)).width
+        return defaults_for(file, self._app.recognise(file))
+
+    def _use_usual_settings(self, model: str) -> None:
+        """A model has its own usual guidance and steps; the user may change them afterwards."""
+
+        def use() -> None:
+            usual = self._usual(model)
+            self.prompt.cfg.setValue(usual.cfg)
+            self.prompt.steps.setValue(usual.steps)
+
+        if model:
+            self._guarded(use)
 
     def _told(self, number: int, event: Any) -> None:
         if number in self._running and isinstance(event, NodeProgressed):

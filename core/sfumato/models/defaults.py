@@ -26,7 +26,7 @@ def defaults_for(file: ModelFile, recognised: Recognised) -> Defaults:
     if file.is_folder:
         side = _trained_size(file)
         if side:
-            return Defaults(side, side, cfg=6.0 if file.name == EMBEDDED else 7.0)
+            return Defaults(side, side, cfg=3.5 if file.name == EMBEDDED else 7.0)
     if recognised.family in ("sdxl", "sd3", "flux"):
         return Defaults(1024, 1024)
     return Defaults(768, 768) if recognised.family == "sd2" else Defaults()
