@@ -127,8 +127,11 @@ class ModelLibrary:
         what = f"no model of the kind {kind_of(kind)!r} is called {shown}"
         if alike:
             return ModelMissingError(f"{what}, and several are alike", "", f"Write one of: {', '.join(sorted(alike)[:10])}.")
-        near = difflib.get_close_matches(name[:200], self.names(kind)[:5000], n=3, cutoff=0.5)
-        hint = f"Did you mean {' or '.join(map(repr, near))}? " if near else ""
+        names = self.names(kind)
+        near = difflib.get_close_matches(name[:200], names[:5000], n=3, cutoff=0.5)
+        hint = (
+            f"Did you mean {' or '.join(map(repr, near))}? " if near else f"There is: {', '.join(names)}. " if 0 < len(names) <= 10 else ""
+        )
         searched = ", ".join(str(folder) for folder in self.folders(kind))
         return ModelMissingError(what, "", f"{hint}Searched: {searched}. `sfumato models list` shows what there is.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import sfumato_resources
 from sfumato.images import read_metadata
 from sfumato.paths import Folders
 
@@ -114,6 +116,30 @@ def test_a_lora_by_name_and_one_by_path_of_the_same_name_are_two(make: Call, lor
 
 def test_an_autoencoder_by_path(make: Call, model_folder: Path, pixels: Pixels) -> None:
     assert np.array_equal(pixels(make("a.png", "--vae", model_folder / "vae")), pixels(make("b.png")))
+
+
+@pytest.mark.slow
+def test_an_upscaler_by_path_with_its_own_factor_or_another(make: Call, pixels: Pixels, tmp_path: Path) -> None:
+    upscaler = tmp_path / "mine.safetensors"
+    upscaler.write_bytes(next(iter(sfumato_resources.embedded_files("upscale_models").values())).read_bytes())
+    assert pixels(make("a.png", "--upscale", upscaler)).shape == (128, 128, 3)
+    assert pixels(make("b.png", "--upscale", f"{upscaler}:1.5")).shape == (96, 96, 3)
+    assert pixels(make("c.png", "--upscale", f"{upscaler}:3")).shape == (192, 192, 3)
+
+
+@pytest.mark.slow
+def test_a_control_net_by_path_and_a_control_picture_that_is_one_already(make: Call, pixels: Pixels, noise: Call, tmp_path: Path) -> None:
+    net, drawing = tmp_path / "net", noise("drawing.png")
+    shutil.copytree(sfumato_resources.embedded_files("controlnet")["canny"], net)
+    plain, by_name, by_path = (
+        pixels(make(f"{number}.png", *words))
+        for number, words in enumerate(((), ("--control", f"canny:{drawing}"), ("--control", f"canny={net}:{drawing}")))
+    )
+    assert not np.array_equal(plain, by_name)
+    assert np.array_equal(by_name, by_path)
+    prepared = make("p.png", "--control", f"none={net}:{drawing}:0.5")
+    assert not any(node["class_type"] == "Preprocess" for node in read_metadata(prepared).prompt.values())
+    assert not np.array_equal(pixels(prepared), by_path)
 
 
 # --- Pictures to start from -----------------------------------------------------------------------------------------------
