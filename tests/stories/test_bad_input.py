@@ -110,6 +110,13 @@ LIGHT = [
     Case("a replay of a bomb", ("replay", "bomb.png"), 3, ("bomb.png", "60000 x 60000", "budget")),
     Case("a replay of what is not there", ("replay", "gone.png"), 3, ("gone.png", "no such file")),
     Case("a sweep of nothing", ("sweep", "x", "-o", "s.png"), 2, ("--x",)),
+    Case("a name too long to write", ("generate", "x", "-o", "x" * 300 + ".png"), 2, ("no file can be called", "shorter")),
+    Case("a name too long to read", ("generate", "x", "--image", "x/" * 3000 + "a.png"), 2, ("no file can be called", "shorter")),
+    Case("a name too long to run", ("run", "x" * 5000), 2, ("no file can be called", "shorter")),
+    Case("a name with a NUL", ("replay", "a\0.png"), 2, ("no file can be called",)),
+    Case("a device to run", ("run", "/dev/zero"), 3, ("/dev/zero", "too large")),
+    Case("a device to replay", ("replay", "/dev/zero"), 3, ("/dev/zero", "no ordinary file")),
+    Case("a device for a model", ("models", "info", "/dev/null"), 3, ("/dev/null", "empty")),
     Case("a command that is none", ("dream",), 2, ("'dream'", "--help")),
 ]
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sfumato.app import App
-from sfumato.errors import BadFileError
+from sfumato.errors import BadFileError, BadValueError
 from sfumato.paths import Folders
 from sfumato.settings import Settings, load_settings
+
+_MOST_NAME, _MOST_PATH = 255, 4000
+"""Bytes that file systems take for one name, and systems for a whole path."""
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
@@ -89,11 +93,15 @@ def app_of(options: argparse.Namespace) -> App:
 
 
 def path_of(text: str) -> Path:
-    """A path as the user typed it, `~` understood."""
+    """A path as the user typed it, `~` understood. Raises BadValueError for what no file can be called."""
+    path = Path(text)
+    if "\0" in text or len(os.fsencode(text)) > _MOST_PATH or any(len(os.fsencode(part)) > _MOST_NAME for part in path.parts):
+        shown = repr(text if len(text) <= 100 else text[:100] + "…")
+        raise BadValueError(f"no file can be called {shown}", "path", "Use a shorter name, of ordinary characters.")
     try:
-        return Path(text).expanduser()
+        return path.expanduser()
     except RuntimeError:  # `~somebody` whom the system does not know
-        return Path(text)
+        return path
 
 
 def _number(text: str) -> float | None:

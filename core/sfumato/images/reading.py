@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -50,7 +51,10 @@ def read_source(source: Path | bytes) -> tuple[str, bytes]:
         return "", source
     where = str(source)
     try:
-        if source.stat().st_size > MOST_FILE_BYTES:
+        facts = source.stat()
+        if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):  # a device may never end
+            raise ImageFileError("this is no ordinary file", where, "Name a picture file.")
+        if facts.st_size > MOST_FILE_BYTES:
             raise ImageFileError(f"more than {MOST_FILE_BYTES:,} bytes", where, "Scale the picture down elsewhere.")
         return where, source.read_bytes()
     except FileNotFoundError as error:
