@@ -9,6 +9,7 @@ import json
 import pickle  # noqa: TID251  to see that such files are not opened
 import struct
 import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
