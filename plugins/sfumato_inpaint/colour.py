@@ -77,11 +77,7 @@ def _weights(light: NDArray[Any], chroma: NDArray[Any], hue: NDArray[Any]) -> tu
     """(S_L, S_C, S_H, R_T) of (15) to (21)."""
     rad = np.radians
     tint = (
-        1
-        - 0.17 * np.cos(rad(hue - 30))
-        + 0.24 * np.cos(rad(2 * hue))
-        + 0.32 * np.cos(rad(3 * hue + 6))
-        - 0.20 * np.cos(rad(4 * hue - 63))
+        1 - 0.17 * np.cos(rad(hue - 30)) + 0.24 * np.cos(rad(2 * hue)) + 0.32 * np.cos(rad(3 * hue + 6)) - 0.20 * np.cos(rad(4 * hue - 63))
     )
     off = (light - 50) ** 2
     turned = 30 * np.exp(-(((hue - 275) / 25) ** 2))

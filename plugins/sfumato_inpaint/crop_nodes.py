@@ -150,9 +150,7 @@ def _refined_crop(stitch: StitchInfo) -> cropping.Crop:
 
 
 @node("InpaintStitch", category="image/inpaint", display="Stitch", outputs=("IMAGE",))
-def inpaint_stitch(
-    stitch: Stitch, image: Image, feather: Pixels = 0.0, edge: EdgeName = "inward", protect: bool = True
-) -> tuple[Image]:
+def inpaint_stitch(stitch: Stitch, image: Image, feather: Pixels = 0.0, edge: EdgeName = "inward", protect: bool = True) -> tuple[Image]:
     """A painted crop back in its place. With `protect` not one byte outside the selection changes, however soft the edge."""
     length = max(len(image), len(stitch.original))
     height, width = stitch.original.shape[1:3]

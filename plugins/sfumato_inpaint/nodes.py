@@ -103,9 +103,7 @@ def seam_fit(
 
 
 @node("SeamFigure", category="image/inpaint", display="Seam Figure", outputs=("IMAGE", "mean", "p95"), is_output=True)
-def seam_figure(
-    image: Image, mask: Mask, full: Annotated[float, Range(0.1, 100.0, 0.1)] = 10.0
-) -> tuple[Image, float, float] | Result:
+def seam_figure(image: Image, mask: Mask, full: Annotated[float, Range(0.1, 100.0, 0.1)] = 10.0) -> tuple[Image, float, float] | Result:
     """How visible the border of a mask is: Delta E 2000 between its two banks, drawn as a heat line (red: `full` and more)."""
     seams = [seam.seam_of(pixels[..., :3].numpy(), hole.numpy()) for pixels, hole in _pairs(image, flat(mask))]
     lines = [seam.heat_line(pixels[..., :3].numpy(), found, full) for pixels, found in zip(image, seams, strict=True)]

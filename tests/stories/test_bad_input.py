@@ -267,5 +267,6 @@ def test_a_prompt_of_signs_and_scripts_is_a_prompt_like_any_other(terminal: Any)
 
 def test_the_commands_above_are_run_as_a_user_runs_them(terminal: Any) -> None:
     """The script that an installation puts on the path does the same as the module."""
-    done = subprocess.run([str(Path(sys.executable).parent / "sfumato"), "--version"], capture_output=True, text=True, env=terminal.environment, check=False)
+    script = str(Path(sys.executable).parent / "sfumato")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, env=terminal.environment, check=False)
     assert done.stdout.startswith("sfumato ")

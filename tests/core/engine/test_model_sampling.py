@@ -34,9 +34,7 @@ def test_the_table_of_stable_diffusion_is_the_one_everybody_uses() -> None:
 
 def test_a_table_of_zero_terminal_snr_keeps_its_start_and_ends_in_noise() -> None:
     rescaled = Discrete.scaled_linear("v", zero_terminal_snr=True)
-    scheduler = EulerDiscreteScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", rescale_betas_zero_snr=True
-    )
+    scheduler = EulerDiscreteScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", rescale_betas_zero_snr=True)
     theirs = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod) ** 0.5
     assert torch.allclose(rescaled.sigmas[:-1], theirs[:-1], rtol=1e-3)
     assert float(rescaled.sigma_min) == pytest.approx(float(DISCRETE.sigma_min), rel=1e-5)

@@ -185,9 +185,7 @@ def no_noise(i: int) -> dict[str, Any]:
     return {}
 
 
-def preserving(
-    scheduler: Any, grid: Tensor, x: Tensor, noise: Callable[[int], dict[str, Any]] = no_noise, flow: bool = False
-) -> Tensor:
+def preserving(scheduler: Any, grid: Tensor, x: Tensor, noise: Callable[[int], dict[str, Any]] = no_noise, flow: bool = False) -> Tensor:
     """A run of a diffusers scheduler that works in x / sqrt(1 + sigma^2) (a flow: in x itself), on the levels of `grid`."""
     scheduler.set_timesteps(len(grid) - 1)
     scheduler.sigmas = grid
@@ -211,7 +209,11 @@ def test_uni_pc_is_diffusers_of_order_3(name: str, kind: str, steps: int) -> Non
 @pytest.mark.parametrize(("name", "kind"), [("dpmpp_2m_sde", "midpoint"), ("dpmpp_2m_sde_heun", "heun")])
 def test_dpmpp_2m_sde_is_diffusers_with_the_same_noise(name: str, kind: str) -> None:
     scheduler = DPMSolverMultistepScheduler(
-        **STABLE_DIFFUSION, algorithm_type="sde-dpmsolver++", solver_order=2, solver_type=kind, lower_order_final=False,
+        **STABLE_DIFFUSION,
+        algorithm_type="sde-dpmsolver++",
+        solver_order=2,
+        solver_type=kind,
+        lower_order_final=False,
         final_sigmas_type="sigma_min",
     )
     grid = levels(dtype=torch.float32)[:-1]
@@ -235,8 +237,12 @@ def on_flow(name: str, **options: Any) -> Tensor:
 def flow_solver(**options: Any) -> DPMSolverMultistepScheduler:
     """diffusers' multistep solver for flows."""
     return DPMSolverMultistepScheduler(
-        solver_order=2, use_flow_sigmas=True, prediction_type="flow_prediction", lower_order_final=False,
-        final_sigmas_type="sigma_min", **options
+        solver_order=2,
+        use_flow_sigmas=True,
+        prediction_type="flow_prediction",
+        lower_order_final=False,
+        final_sigmas_type="sigma_min",
+        **options,
     )
 
 
