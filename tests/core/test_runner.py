@@ -46,6 +46,7 @@ def test_one_branch_is_finished_before_the_next_begins(bench: Any, build: GraphB
     assert bench.run(build).executed == ("a1", "a2", "a3", "b1", "b2", "b3")
 
 
+@pytest.mark.slow
 def test_a_chain_of_20_000_nodes_runs(bench: Any, build: GraphBuilder) -> None:
     last = build.node("Number", value=0)
     for _ in range(20_000):

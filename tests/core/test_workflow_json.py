@@ -171,6 +171,7 @@ def test_100_000_nodes_are_one_clear_error() -> None:
     assert str(error) == "the workflow has too many nodes: 100000, at most 50000 are read"
 
 
+@pytest.mark.slow
 def test_50_000_nodes_are_read() -> None:
     text = json.dumps({str(i): {"class_type": "A", "inputs": {"x": [str(i - 1), 0]}} for i in range(50_000)})
     assert len(read_api(text).nodes) == 50_000

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CODE = """
 import sys
 from pathlib import Path
@@ -28,6 +30,7 @@ print(sorted({"torch", "diffusers", "transformers"} & set(sys.modules)))
 """
 
 
+@pytest.mark.slow
 def test_the_window_paints_without_torch(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", CODE, str(tmp_path)], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr

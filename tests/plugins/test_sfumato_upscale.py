@@ -242,6 +242,7 @@ def test_a_batch_that_fails_half_way_is_begun_again(context: Any) -> None:
     assert torch.equal(larger, enlarging.enlarged(context.services, upscaler, batch, Progress.silent(), tile=64))
 
 
+@pytest.mark.slow
 def test_when_not_even_the_smallest_tile_fits_the_remedy_is_named(context: Any) -> None:
     greedy = Greedy(load(context), 10, OUT_OF_MEMORY[0], [])
     with pytest.raises(MemoryExhaustedError) as caught:

@@ -59,6 +59,7 @@ def test_every_style_is_told_apart(style: str) -> None:
         assert style_of(draw(shifted, 3), scene) == style
 
 
+@pytest.mark.slow
 def test_true_drawings_of_held_out_scenes_pass(checker: Checker) -> None:
     cases = held_out(25)
     figures = score((draw(scene, 5000 + i) for i, (scene, _) in enumerate(cases)), [s for s, _ in cases], checker).overall
@@ -106,6 +107,7 @@ def test_an_empty_ground_and_noise_are_no_thing(checker: Checker) -> None:
     assert not judge_picture(checker, noise, said).everything
 
 
+@pytest.mark.slow
 def test_pictures_of_other_scenes_score_near_chance(checker: Checker) -> None:
     cases = held_out(30, first=500)
     others = [scene for scene, _ in held_out(200, first=600)]

@@ -48,6 +48,7 @@ def painting(app: App) -> tuple[Graph, Link]:
     return graph, picture_of(graph)
 
 
+@pytest.mark.slow
 def test_a_picture_is_the_same_to_the_bit_as_in_this_process_and_so_are_the_events(
     app: App, child: ChildBackend, painting: tuple[Graph, Link]
 ) -> None:
