@@ -71,6 +71,12 @@ def test_every_tensor_of_the_original_layout_finds_its_place(tmp_path: Path) -> 
         assert {name: found.get(name) for name in wanted(network(kind))} == wanted(network(kind)), kind
 
 
+def test_a_single_file_is_recognised_and_loaded_by_this_family(services: Any, tmp_path: Path) -> None:
+    file = ModelFile("checkpoints", "model", hollow(tmp_path / "model.safetensors", shapes()))
+    assert services.recognise(file).family == "sd1"
+    assert services.family_of(file) is FAMILY
+
+
 def test_each_tensor_of_the_file_is_used_once(tmp_path: Path) -> None:
     model = from_file(hollow(tmp_path / "model.safetensors", shapes()))
     starts = [source.start for kind in PARTS for source in model.components[kind].sources.values()]

@@ -218,7 +218,9 @@ class ChildBackend:
         return engine
 
     def _follow(self, engine: EngineProcess, run: _Run, request: Mapping[str, Any], hear: Callable[[Any], None]) -> RunResult:
-        """Send the request, and hear of it until its end."""
+        """Send the request, and hear of it until its end. One that is cancelled already is not sent: its first node might never look."""
+        if run.flag.is_set():
+            raise CancelledError
         try:
             self._ask(engine, request)
             run.flag.when_set(lambda: self._ask_to_stop(engine, run))

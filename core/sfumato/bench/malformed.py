@@ -1,7 +1,4 @@
-"""Workflows with something wrong in them, by the thousand: good ones broken at random, and a few that are hostile on purpose.
-
-Seeded: the same numbers give the same workflows.
-"""
+"""Workflows with something wrong in them: good ones broken at random, by the thousand, and a few that are hostile on purpose."""
 
 from __future__ import annotations
 
@@ -21,12 +18,10 @@ ODD_VALUES: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-def malformed(count: int, seed: int = 0) -> Iterator[tuple[str, str]]:
-    """(what was done, the text of a workflow), `count` times."""
-    hostile = list(_hostile())
-    yield from hostile[:count]
+def broken(count: int, seed: int = 0) -> Iterator[tuple[str, str]]:
+    """(what was done, the text of a workflow), `count` times; the same numbers give the same workflows."""
     good = [graph_for(request).to_json() for request in _requests()]
-    for number in range(count - len(hostile)):
+    for number in range(count):
         source = random.Random(f"{seed} {number}")
         workflow, done = copy.deepcopy(source.choice(good)), []
         for _ in range(source.randint(1, 4)):
@@ -81,8 +76,8 @@ def _break(workflow: dict[str, Any], source: random.Random) -> str:
     return "odd id"
 
 
-def _hostile() -> Iterator[tuple[str, str]]:
-    """What somebody would send on purpose."""
+def hostile() -> Iterator[tuple[str, str]]:
+    """(what it is, the text): what somebody would send on purpose."""
     yield "nothing", ""
     yield "no JSON", "<workflow/>"
     yield "a list", "[]"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from itertools import chain
 from typing import Any
 
 from sfumato.bench.figures import Figure, result
 from sfumato.bench.kernel import bench_app
-from sfumato.bench.malformed import malformed
+from sfumato.bench.malformed import broken, hostile
 from sfumato.catalogue import Catalogue
 from sfumato.errors import WorkflowError
 from sfumato.validation import validate
@@ -22,7 +23,7 @@ def run(options: Any) -> dict[str, Any]:
     with bench_app() as app:
         timed: list[tuple[float, str]] = []
         uncaught = faultless = 0
-        for done, text in malformed(COUNT):
+        for done, text in chain(hostile(), broken(COUNT)):
             seconds, verdict = min(_refuse(text, app.catalogue), _refuse(text, app.catalogue))
             timed.append((seconds, done))
             uncaught += verdict not in ("refused", "good")

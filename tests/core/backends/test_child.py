@@ -146,7 +146,7 @@ def test_cancel_acts_within_a_block_of_the_network_and_the_next_picture_is_the_s
     np.testing.assert_array_equal(found, as_array(app.backend().run(graph, [link.node]).value(link.node, link.slot)))
 
 
-def test_a_run_cancelled_before_it_begins_ends_at_its_first_node(child: ChildBackend, process: int) -> None:
+def test_a_run_cancelled_before_it_begins_does_not_begin(child: ChildBackend, process: int) -> None:
     flag = CancelFlag()
     flag.set()
     with pytest.raises(CancelledError):
