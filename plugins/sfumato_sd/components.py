@@ -185,7 +185,8 @@ def _builder(kind: str) -> Callable[[dict[str, Any]], nn.Module]:
             return CLIPTextModel(CLIPTextConfig.from_dict(config))  # type: ignore[no-any-return]
         from diffusers import AutoencoderKL, UNet2DConditionModel
 
-        network: nn.Module = (UNet2DConditionModel if kind == "unet" else AutoencoderKL).from_config(config)
-        return network
+        from sfumato_sd.attention import direct
+
+        return direct((UNet2DConditionModel if kind == "unet" else AutoencoderKL).from_config(config))
 
     return build

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import diffusers
 import pytest
 import torch
 import transformers
+from diffusers.models.attention_processor import Attention
 from torch import nn
 
 from sfumato.bench.original_layout import Shapes, shapes, write_checkpoint
@@ -20,6 +23,7 @@ from sfumato.errors import ModelFileError
 from sfumato.models import ModelFile
 from sfumato.progress import Progress
 from sfumato_resources import family_configs
+from sfumato_sd.attention import DirectAttention, direct
 from sfumato_sd.components import from_file, loose
 from sfumato_sd.family import FAMILY
 
@@ -310,3 +314,45 @@ def test_without_a_tokenizer_the_remedy_is_told(services: Any, folder: Path) -> 
     shutil.rmtree(folder / "tokenizer")
     with pytest.raises(ModelFileError, match="tokenizer"):
         opened(services, folder)
+
+
+# --- Attention -----------------------------------------------------------------------------------------------------------
+
+
+def test_direct_attention_gives_the_bits_of_the_layer_it_stands_for(embedded_folder: Path) -> None:
+    plain, quick = (diffusers.UNet2DConditionModel.from_pretrained(embedded_folder / "unet") for _ in range(2))
+    direct(quick)
+    assert sum(isinstance(layer, DirectAttention) for layer in quick.modules()) > 4
+    assert plain.state_dict().keys() == quick.state_dict().keys()
+    given = torch.randn(2, 4, 8, 8), torch.tensor(500), torch.randn(2, 77, int(plain.config.cross_attention_dim))
+    with torch.no_grad():
+        assert torch.equal(plain(*given).sample, quick(*given).sample)
+
+
+def test_direct_attention_asks_the_processor_it_has_now_and_hands_on_what_it_is_given() -> None:
+    told: list[dict[str, Any]] = []
+
+    class Processor:
+        def __call__(self, layer: nn.Module, hidden_states: torch.Tensor, scale: float = 1.0, **more: Any) -> torch.Tensor:
+            told.append({"scale": scale, **more})
+            return hidden_states
+
+    layer = direct(Attention(8, heads=2, dim_head=4))
+    layer.processor = Processor()  # type: ignore[assignment]
+    x = torch.randn(1, 3, 8)
+    assert torch.equal(layer(x), x)
+    layer(x, scale=2.0)
+    layer(x, temb=None)
+    assert [each["scale"] for each in told] == [1.0, 2.0, 1.0]
+
+
+def test_a_network_is_gone_as_soon_as_nobody_holds_it(embedded_folder: Path) -> None:
+    network = direct(diffusers.UNet2DConditionModel.from_pretrained(embedded_folder / "unet"))
+    gc.collect()
+    gc.disable()
+    try:
+        left = weakref.ref(network)
+        del network
+        assert left() is None
+    finally:
+        gc.enable()
