@@ -75,8 +75,9 @@ class _Steps:
     """Twenty Euler steps with guidance, ours and bare, from the same noise."""
 
     def __init__(self, app: App) -> None:
-        from diffusers import EulerDiscreteScheduler
+        from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
 
+        import sfumato_resources
         from sfumato.engine import text_encoding
         from sfumato.engine.noise import initial_noise
 
@@ -86,8 +87,7 @@ class _Steps:
         self.positive, self.negative = (
             text_encoding.encode_text(self.services, clip, words, "sfumato", Progress.silent()) for words in (PROMPT, NEGATIVE)
         )
-        with self.services.residency.use(self.model.weights) as (unet,):
-            self.unet = unet
+        self.unet: Any = UNet2DConditionModel.from_pretrained(sfumato_resources.embedded_model() / "unet", dtype=torch.float32)
         side = int(self.unet.config.sample_size)
         self.levels = self.services.schedule("simple")(self.model.sampling, STEPS)
         self.noise = initial_noise((1, self.model.latent.channels, side, side), 1)
