@@ -18,7 +18,7 @@ def nothing(number: int, total: int) -> None:
     """Listens to nobody."""
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 80), st.integers(0, 60))
 def test_tiles_cover_every_place_inside_and_share_what_was_asked(height: int, width: int, size: int, overlap: int) -> None:
     found = tiles(height, width, size, overlap)
@@ -41,7 +41,7 @@ def test_tiles_are_spread_evenly_instead_of_ending_in_a_sliver() -> None:
     assert [t.x for t in tiles(64, 129, 64, 16)] == [0, 32, 65]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 @given(st.integers(1, 50), st.integers(1, 50), st.integers(1, 20), st.integers(0, 25))
 def test_work_that_changes_nothing_gives_the_picture_back(height: int, width: int, size: int, overlap: int) -> None:
     picture = torch.rand(1, 2, height, width, generator=torch.Generator().manual_seed(height * 51 + width))
