@@ -15,12 +15,18 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
+from hypothesis import settings
 
 from sfumato.app import App
 from sfumato.cli import main
 from sfumato.models import ModelLibrary
 from sfumato.paths import Folders
 from sfumato.progress import Progress
+
+# A change is judged by what it changes: on continuous integration properties are tried with the same examples every time, elsewhere with new ones.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")
