@@ -23,7 +23,7 @@ from sfumato.models import ModelLibrary
 from sfumato.paths import Folders
 from sfumato.progress import Progress
 
-# A change is judged by what it changes: on continuous integration properties are tried with the same examples every time, elsewhere with new ones.
+# A change is judged by what it changes: continuous integration tries properties with the same examples every time, others with new ones.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
